@@ -1,0 +1,8 @@
+//! binvault: archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
+
+pub mod clock;
+pub mod error;
+pub mod mysql;
+pub mod position;
+pub mod retry;
+pub mod store;

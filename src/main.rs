@@ -1,0 +1,3 @@
+//! The `binvault` program.
+
+fn main() {}
