@@ -1,5 +1,6 @@
 //! binvault: archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
 
+pub mod chunk;
 pub mod clock;
 pub mod error;
 pub mod mysql;

@@ -1,1 +1,3 @@
-//! In the making.
+//! What MySQL says.
+
+pub mod event;

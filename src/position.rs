@@ -13,7 +13,7 @@ mod gtid_decode;
 mod gtid_set;
 mod time;
 
-pub use file::{BinlogFile, ByteRange, Incarnation, Position, ServerUuid};
+pub use file::{BinlogFile, ByteRange, ChecksumAlgorithm, Incarnation, Position, ServerUuid};
 pub use gtid::{GNO_MAX, Gtid, Sid, Tag};
 pub use gtid_decode::decode_set;
 pub use gtid_set::{GtidSet, Interval};

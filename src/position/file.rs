@@ -193,6 +193,17 @@ impl FromStr for Position {
     }
 }
 
+/// How the events of a file are protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChecksumAlgorithm {
+    /// No checksum at the end of events.
+    None,
+    /// CRC32 over all bytes before it.
+    #[default]
+    Crc32,
+}
+
 /// Bytes `start..end` of a file; never inverted, may be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ByteRange {
@@ -247,7 +258,9 @@ mod tests {
 
     #[test]
     fn names_that_are_no_binlog_are_refused() {
-        for bad in ["", "binlog", ".000001", "a/b.000001", "binlog.", "binlog.1x", "../x.1", "b\n.1", "..1", "x.\u{663}"] {
+        for bad in
+            ["", "binlog", ".000001", "a/b.000001", "binlog.", "binlog.1x", "../x.1", "b\n.1", "..1", "x.\u{663}"]
+        {
             assert!(BinlogFile::new(bad).is_err(), "{bad:?}");
         }
     }

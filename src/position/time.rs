@@ -82,7 +82,8 @@ impl FromStr for CommitTime {
 
 /// `20261122T101530` as seconds since 1970.
 fn parse_compact(text: &str) -> Option<u64> {
-    let plain = text.len() == 15 && text.bytes().enumerate().all(|(i, b)| if i == 8 { b == b'T' } else { b.is_ascii_digit() });
+    let plain =
+        text.len() == 15 && text.bytes().enumerate().all(|(i, b)| if i == 8 { b == b'T' } else { b.is_ascii_digit() });
     if !plain {
         return None;
     }
