@@ -23,6 +23,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use meta::newer_format;
 pub use meta::{ChunkMeta, Close, Executed, FORMAT_VERSION, Link, OpenTransaction};
 pub use name::{ChunkName, DIGEST_HEX, digest_hex};
 pub use open::{HEADER_BYTES_MAX, HeaderRead, OpenedChunk, read_header};

@@ -1,9 +1,11 @@
 //! binvault: archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
 
+pub mod archive;
 pub mod chunk;
 pub mod clock;
 pub mod error;
 pub mod mysql;
 pub mod position;
 pub mod retry;
+pub mod ship;
 pub mod store;

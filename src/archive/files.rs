@@ -1,0 +1,134 @@
+//! Servers, files and chunks, as the listing shows them.
+
+use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, OBJECT_BYTES_MAX, read_header};
+use crate::error::{Context, Error, Result};
+use crate::position::{ByteRange, CommitTime, Incarnation, ServerUuid};
+use crate::store::{self, Key, ListDepth, ObjectMeta};
+
+use super::{Archive, Cover, ENTRIES_MAX};
+
+/// First read of an object's head, in bytes: nearly every age header of ours fits.
+const HEAD_BYTES: u64 = 16 << 10;
+
+/// A chunk in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredChunk {
+    /// What its name says.
+    pub name: ChunkName,
+    /// The object.
+    pub object: ObjectMeta,
+}
+
+/// The chunks of one incarnation of a file.
+#[derive(Debug, Clone)]
+pub struct FileChunks {
+    /// The server.
+    pub server: ServerUuid,
+    /// The file.
+    pub incarnation: Incarnation,
+    /// Its chunks, in the order of their ranges.
+    pub chunks: Vec<StoredChunk>,
+    /// How they cover the file.
+    pub cover: Cover,
+    /// Objects in its folder that are no chunks of it.
+    pub strangers: Vec<Key>,
+}
+
+impl FileChunks {
+    /// Bytes of all chunk objects.
+    pub fn stored_bytes(&self) -> u64 {
+        self.chunks.iter().fold(0, |sum, chunk| sum.saturating_add(chunk.object.size))
+    }
+
+    /// The highest commit time known up to the contiguous end.
+    pub fn high_commit(&self) -> CommitTime {
+        let covered = self.cover.contiguous().iter().filter_map(|piece| self.chunks.get(piece.index));
+        covered.map(|chunk| chunk.name.high_commit).max().unwrap_or_default()
+    }
+
+    /// A chunk that begins at the file's first byte.
+    pub fn first(&self) -> Option<&StoredChunk> {
+        self.chunks.iter().find(|chunk| chunk.name.range.start() == 0)
+    }
+
+    /// The chunk that holds the last contiguous byte.
+    pub fn last_contiguous(&self) -> Option<&StoredChunk> {
+        self.chunks.get(self.cover.contiguous().last()?.index)
+    }
+}
+
+impl Archive {
+    /// The servers that chunks are of, sorted.
+    pub async fn servers(&self) -> Result<Vec<ServerUuid>> {
+        let mut servers = Vec::new();
+        for name in self.folders("chunks/").await? {
+            match name.parse() {
+                Ok(server) => servers.push(server),
+                Err(_) => tracing::warn!(folder = %name, "a folder under chunks/ is no server's"),
+            }
+        }
+        servers.sort();
+        Ok(servers)
+    }
+
+    /// The incarnations of files that chunks are of, in the order the server wrote them.
+    pub async fn incarnations(&self, server: &ServerUuid) -> Result<Vec<Incarnation>> {
+        let mut files: Vec<Incarnation> = Vec::new();
+        for name in self.folders(&ChunkName::server_folder(server)).await? {
+            match name.parse() {
+                Ok(file) => files.push(file),
+                Err(_) => tracing::warn!(%server, folder = %name, "a folder of the server is no binlog file's"),
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    /// The chunks of a file.
+    pub async fn chunks(&self, server: &ServerUuid, incarnation: &Incarnation) -> Result<FileChunks> {
+        let folder = ChunkName::folder(server, incarnation);
+        let listing = store::list_collect(self.store().as_ref(), &folder, ListDepth::Everything, ENTRIES_MAX).await;
+        let listing = listing.map_err(Error::from).context(|| format!("list {folder}"))?;
+        let (mut chunks, mut strangers) = (Vec::new(), Vec::new());
+        for object in listing.objects {
+            match ChunkName::parse(object.key.as_str()) {
+                Ok(name) => chunks.push(StoredChunk { name, object }),
+                Err(_) => strangers.push(object.key),
+            }
+        }
+        chunks.sort_by_key(|chunk| (chunk.name.range, chunk.name.digest.clone()));
+        let ranges: Vec<ByteRange> = chunks.iter().map(|chunk| chunk.name.range).collect();
+        let cover = Cover::of(&ranges);
+        Ok(FileChunks { server: *server, incarnation: incarnation.clone(), chunks, cover, strangers })
+    }
+
+    /// Reads a chunk's metadata, without a key.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Corrupt`] if the object is no chunk or not the one its name says.
+    pub async fn meta(&self, chunk: &StoredChunk) -> Result<ChunkMeta> {
+        let what = || format!("read the header of {}", chunk.object.key);
+        let mut wanted = HEAD_BYTES;
+        loop {
+            let head = self.store().get_range(&chunk.object.key, 0, wanted).await.map_err(Error::from).context(what)?;
+            match read_header(&head).context(what)? {
+                HeaderRead::Whole(meta) if meta.range()? == chunk.name.range && meta.incarnation() == chunk.name.incarnation => {
+                    return Ok(*meta);
+                }
+                HeaderRead::Whole(_) => {
+                    return Err(Error::corrupt(format!("{}: name and metadata disagree", chunk.object.key)));
+                }
+                HeaderRead::NeedsMore if (head.len() as u64) < wanted || wanted >= HEADER_BYTES_MAX => {
+                    return Err(Error::corrupt(format!("{}: the age header is cut short", chunk.object.key)));
+                }
+                HeaderRead::NeedsMore => wanted = wanted.saturating_mul(8).min(HEADER_BYTES_MAX),
+            }
+        }
+    }
+
+    /// Reads a chunk's whole object.
+    pub async fn object(&self, chunk: &StoredChunk) -> Result<bytes::Bytes> {
+        let body = store::get_known(self.store().as_ref(), &chunk.object, OBJECT_BYTES_MAX).await;
+        body.map_err(Error::from).context(|| format!("read {}", chunk.object.key))
+    }
+}

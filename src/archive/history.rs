@@ -1,0 +1,142 @@
+//! A server's archived files in a row: which follow one another without a break.
+
+use super::{Archive, FileChunks};
+use crate::chunk::{ChunkMeta, Link};
+use crate::error::Result;
+use crate::position::{ByteRange, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
+
+/// How a file joins the one archived before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seam {
+    /// It follows the file before it, which is there to its last byte.
+    Joined,
+    /// Archiving began with this file: nothing is known of what was before.
+    Begins,
+    /// It follows a file that is not there, or not to its end.
+    Missing {
+        /// The file, and where it ended.
+        wanted: Link,
+        /// Up to where it is there.
+        have: u64,
+    },
+    /// Its first chunk is missing, so nobody can tell.
+    Unknown,
+}
+
+/// One archived file with what its first and last chunks say.
+#[derive(Debug, Clone)]
+pub struct FileState {
+    /// Its chunks.
+    pub chunks: FileChunks,
+    /// Metadata of its first chunk.
+    pub first: Option<ChunkMeta>,
+    /// Metadata of the chunk that holds its last contiguous byte.
+    pub last: Option<ChunkMeta>,
+    /// How it joins the file before.
+    pub seam: Seam,
+}
+
+impl FileState {
+    /// The file.
+    pub fn incarnation(&self) -> &Incarnation {
+        &self.chunks.incarnation
+    }
+
+    /// One past the last contiguous byte.
+    pub fn end(&self) -> u64 {
+        self.chunks.cover.contiguous_end
+    }
+
+    /// Holes inside the file.
+    pub fn holes(&self) -> &[ByteRange] {
+        &self.chunks.cover.holes
+    }
+
+    /// What was executed before the file.
+    pub fn previous(&self) -> Option<&GtidSet> {
+        self.first.as_ref()?.previous.as_ref()
+    }
+
+    /// What was executed at its contiguous end.
+    pub fn executed(&self) -> Option<GtidSet> {
+        let empty = GtidSet::new();
+        Some(self.last.as_ref()?.executed.resolve(self.previous().unwrap_or(&empty)))
+    }
+
+    /// The first commit in its first chunk.
+    pub fn first_commit(&self) -> CommitTime {
+        self.first.as_ref().map(|meta| meta.first_commit_us).unwrap_or_default()
+    }
+}
+
+/// All files of a server, in the order it wrote them.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// The server.
+    pub server: ServerUuid,
+    /// Its files.
+    pub files: Vec<FileState>,
+}
+
+impl History {
+    /// Indices of files in runs that join without a break.
+    pub fn runs(&self) -> Vec<std::ops::Range<usize>> {
+        let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+        let mut broken_before = true;
+        for (index, file) in self.files.iter().enumerate() {
+            match runs.last_mut() {
+                Some(run) if file.seam == Seam::Joined && !broken_before => run.end = index.saturating_add(1),
+                _ => runs.push(index..index.saturating_add(1)),
+            }
+            broken_before = !file.holes().is_empty();
+        }
+        runs
+    }
+
+    /// The last contiguous byte of the newest run.
+    pub fn position(&self) -> Option<Position> {
+        let file = self.files.last()?;
+        Some(Position { file: file.incarnation().file.clone(), offset: file.end() })
+    }
+}
+
+impl Archive {
+    /// Reads a server's history: one listing and two headers a file.
+    pub async fn history(&self, server: &ServerUuid) -> Result<History> {
+        let mut files: Vec<FileState> = Vec::new();
+        for incarnation in self.incarnations(server).await? {
+            let chunks = self.chunks(server, &incarnation).await?;
+            let state = self.file_state(chunks, files.last()).await?;
+            files.push(state);
+        }
+        Ok(History { server: *server, files })
+    }
+
+    pub(super) async fn file_state(&self, chunks: FileChunks, before: Option<&FileState>) -> Result<FileState> {
+        let first = match chunks.first() {
+            Some(chunk) => Some(self.meta(chunk).await?),
+            None => None,
+        };
+        let last = match chunks.last_contiguous() {
+            Some(chunk) if chunk.name.range.start() == 0 => first.clone(),
+            Some(chunk) => Some(self.meta(chunk).await?),
+            None => None,
+        };
+        let seam = match &first {
+            None => Seam::Unknown,
+            Some(meta) => seam(meta.follows.as_ref(), before),
+        };
+        Ok(FileState { chunks, first, last, seam })
+    }
+}
+
+/// Judges a link against the file that stands before.
+fn seam(link: Option<&Link>, before: Option<&FileState>) -> Seam {
+    let Some(link) = link else { return Seam::Begins };
+    let there = before.filter(|file| {
+        let incarnation = file.incarnation();
+        incarnation.file == link.file && incarnation.created_s == link.created_s
+    });
+    let have = there.map_or(0, FileState::end);
+    if have == link.end { Seam::Joined } else { Seam::Missing { wanted: link.clone(), have } }
+}

@@ -1,0 +1,114 @@
+//! Where to go on, found in the archive alone.
+//!
+//! Uploads run in parallel, so after a crash a chunk may be there while an earlier one is not. The point to resume at
+//! is the last byte that has no hole before it, which need not be in the newest file: each file's first chunk names the
+//! file it follows and where that one ended, so a missing tail shows.
+
+use super::{Archive, FileState, Seam};
+use crate::chunk::{Close, Link, OpenTransaction};
+use crate::error::Result;
+use crate::position::{CommitTime, GtidSet, Incarnation, ServerUuid};
+
+/// How many files back a missing tail is looked for. More chunks than this are never in flight at a time, and each
+/// file has at least one.
+const LOOK_BACK_FILES: usize = 64;
+
+/// The state of a file up to the last archived byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumeInFile {
+    /// The file.
+    pub incarnation: Incarnation,
+    /// One past the last archived byte.
+    pub end: u64,
+    /// The last event boundary at or before `end`: where a dump can start.
+    pub resume: u64,
+    /// The transaction that is open at `end`.
+    pub open: Option<OpenTransaction>,
+    /// What was executed before the file.
+    pub previous: GtidSet,
+    /// What the file added to it up to `end`.
+    pub since_start: GtidSet,
+    /// How the file ends, if `end` is its end.
+    pub closes: Option<Close>,
+}
+
+impl ResumeInFile {
+    /// As a link from the file that comes next.
+    pub fn link(&self) -> Link {
+        Link { file: self.incarnation.file.clone(), created_s: self.incarnation.created_s, end: self.end }
+    }
+
+    /// The set executed at `end`.
+    pub fn executed(&self) -> GtidSet {
+        let mut executed = self.previous.clone();
+        executed.union_with(&self.since_start);
+        executed
+    }
+}
+
+/// Where to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ResumePoint {
+    /// Inside or at the end of this file; `None` to begin with the first byte of a file.
+    pub inside: Option<ResumeInFile>,
+    /// What the next new file follows, if `inside` is `None`.
+    pub follows: Option<Link>,
+    /// The highest commit time archived of this server.
+    pub high_commit: CommitTime,
+}
+
+impl Archive {
+    /// Where archiving this server has to go on; nothing is set if it never began.
+    pub async fn resume_point(&self, server: &ServerUuid) -> Result<ResumePoint> {
+        let incarnations = self.incarnations(server).await?;
+        let from = incarnations.len().saturating_sub(LOOK_BACK_FILES);
+        let mut files: Vec<FileState> = Vec::new();
+        for incarnation in incarnations.get(from..).unwrap_or(&[]) {
+            let chunks = self.chunks(server, incarnation).await?;
+            files.push(self.file_state(chunks, files.last()).await?);
+        }
+        let high_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
+        Ok(match resume_file(&files) {
+            Some(file) => ResumePoint { inside: Some(inside(file)), follows: None, high_commit },
+            None => ResumePoint { inside: None, follows: None, high_commit },
+        })
+    }
+}
+
+/// The earliest file of the newest files that is not there to its end, else the newest.
+///
+/// Going back ends where a file begins a run of its own (archiving began there), or where the file before it is not in
+/// the archive at all: that is an old gap, not a tail that was on its way.
+fn resume_file(files: &[FileState]) -> Option<&FileState> {
+    let mut chosen: Option<&FileState> = None;
+    for (index, file) in files.iter().enumerate().rev() {
+        if file.end() > 0 && (chosen.is_none() || !file.holes().is_empty()) {
+            chosen = Some(file);
+        }
+        let before = index.checked_sub(1).and_then(|before| files.get(before));
+        match &file.seam {
+            Seam::Begins => break,
+            Seam::Joined => {}
+            Seam::Missing { have, .. } if *have > 0 => chosen = before,
+            Seam::Missing { .. } => break,
+            // Its first chunk is on its way, or lost: the file before it has to be read on from.
+            Seam::Unknown => chosen = before.filter(|before| before.end() > 0),
+        }
+    }
+    chosen
+}
+
+fn inside(file: &FileState) -> ResumeInFile {
+    let previous = file.previous().cloned().unwrap_or_default();
+    let executed = file.executed().unwrap_or_default();
+    let last = file.last.as_ref();
+    ResumeInFile {
+        incarnation: file.incarnation().clone(),
+        end: file.end(),
+        resume: last.map_or(0, |meta| meta.resume),
+        open: last.and_then(|meta| meta.open.clone()),
+        since_start: executed.minus(&previous),
+        previous,
+        closes: last.and_then(|meta| meta.closes.clone()),
+    }
+}

@@ -1,0 +1,3 @@
+//! x
+pub(crate) mod buffers;
+pub(crate) mod cut;
