@@ -231,10 +231,10 @@ struct Greeting {
 
 impl Greeting {
     fn parse(payload: &[u8]) -> Option<Self> {
-        // The length of the login data, behind the version's NUL and 20 fixed bytes. mysql_common computes with it
+        // The length of the login data, behind the version's NUL and 20 further bytes. mysql_common computes with it
         // as a signed byte; real servers send 0 or 21.
         let version_end = payload.iter().position(|byte| *byte == 0)?;
-        if *payload.first()? != 10 || *payload.get(version_end.checked_add(20)?)? > 127 {
+        if *payload.first()? != 10 || *payload.get(version_end.checked_add(21)?)? > 127 {
             return None;
         }
         let packet = HandshakePacket::deserialize((), &mut ParseBuf(payload)).ok()?;
