@@ -170,7 +170,9 @@ impl From<StoreError> for crate::error::Error {
             StoreErrorKind::NoBucket => (Kind::Store, Some("create the bucket or folder, or correct archive.url")),
             StoreErrorKind::Denied => (
                 Kind::Store,
-                Some("the credentials need s3:PutObject, s3:GetObject and s3:ListBucket on the archive's prefix; a folder must be writable"),
+                Some(
+                    "the credentials need s3:PutObject, s3:GetObject and s3:ListBucket on the archive's prefix; a folder must be writable",
+                ),
             ),
             StoreErrorKind::Full => (Kind::Store, Some("make room where archive.url points to")),
             StoreErrorKind::NotFound | StoreErrorKind::Throttled | StoreErrorKind::Transient => (Kind::Store, None),
