@@ -1,0 +1,38 @@
+//! Commit: takes the store's answers in the order of the stream and moves the durable position.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::failpoint;
+use super::progress::{Durable, Progress};
+use crate::chunk::ChunkMeta;
+use crate::error::{Error, Result};
+use crate::position::Position;
+
+/// A chunk on its way to the store.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) meta: Box<ChunkMeta>,
+    /// Bytes of the object.
+    pub(super) object_bytes: u64,
+    /// Ends when the store has acknowledged it.
+    pub(super) stored: AbortOnDropHandle<Result<()>>,
+}
+
+/// The commit stage. Ends when the uploader has.
+pub(super) async fn run(mut chunks: mpsc::Receiver<InFlight>, progress: Arc<Progress>) -> Result<()> {
+    while let Some(InFlight { meta, object_bytes, stored }) = chunks.recv().await {
+        stored.await.map_err(|panic| Error::failed("an upload broke down").source(panic))??;
+        failpoint::pass("commit");
+        let position = Position { file: meta.file.clone(), offset: meta.end };
+        tracing::debug!(
+            file = %meta.file, start = meta.start, end = meta.end, object_bytes, transactions = meta.transactions,
+            "chunk durable"
+        );
+        let durable = Durable { position: Some(position), commit: meta.high_commit_us };
+        progress.committed(durable, meta.end.saturating_sub(meta.start), object_bytes, meta.transactions);
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! What a ship tells those who watch: positions, counts, and the time each stage spent waiting.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::{self, Instant};
+use crate::position::{CommitTime, Position};
+
+/// A stage, for counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Waiting for frame buffers: the sealers are behind.
+    Receive = 0,
+    /// Waiting for object memory or the uploader: the store is behind.
+    Seal = 1,
+    /// Waiting for a place among the uploads: the store is behind.
+    Upload = 2,
+}
+
+/// The durable position and what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Durable {
+    /// Everything before this is durable in the archive. `None` until the first chunk of this run is.
+    pub position: Option<Position>,
+    /// The highest commit time up to there.
+    pub commit: CommitTime,
+}
+
+/// Counters and positions, shared by the stages and their watchers.
+#[derive(Debug)]
+pub struct Progress {
+    durable: watch::Sender<Durable>,
+    received_bytes: AtomicU64,
+    raw_bytes: AtomicU64,
+    stored_bytes: AtomicU64,
+    chunks: AtomicU64,
+    transactions: AtomicU64,
+    blocked_us: [AtomicU64; 3],
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// Bytes read from the server.
+    pub received_bytes: u64,
+    /// Raw binlog bytes made durable.
+    pub raw_bytes: u64,
+    /// Bytes of their objects.
+    pub stored_bytes: u64,
+    /// Chunks made durable.
+    pub chunks: u64,
+    /// Transactions made durable.
+    pub transactions: u64,
+    /// Microseconds spent waiting, by [`Stage`].
+    pub blocked_us: [u64; 3],
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            durable: watch::Sender::new(Durable::default()),
+            received_bytes: AtomicU64::new(0),
+            raw_bytes: AtomicU64::new(0),
+            stored_bytes: AtomicU64::new(0),
+            chunks: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            blocked_us: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)],
+        }
+    }
+}
+
+impl Progress {
+    /// Follows the durable position.
+    pub fn watch(&self) -> watch::Receiver<Durable> {
+        self.durable.subscribe()
+    }
+
+    /// The durable position now.
+    pub fn durable(&self) -> Durable {
+        self.durable.borrow().clone()
+    }
+
+    /// Says what the archive holds at the start of a generation.
+    pub fn set_durable(&self, durable: Durable) {
+        self.durable.send_replace(durable);
+    }
+
+    /// The counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Snapshot {
+            received_bytes: get(&self.received_bytes),
+            raw_bytes: get(&self.raw_bytes),
+            stored_bytes: get(&self.stored_bytes),
+            chunks: get(&self.chunks),
+            transactions: get(&self.transactions),
+            blocked_us: [get(&self.blocked_us[0]), get(&self.blocked_us[1]), get(&self.blocked_us[2])],
+        }
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn committed(&self, durable: Durable, raw_bytes: u64, stored_bytes: u64, transactions: u64) {
+        self.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
+        self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
+        self.chunks.fetch_add(1, Ordering::Relaxed);
+        self.transactions.fetch_add(transactions, Ordering::Relaxed);
+        self.durable.send_replace(durable);
+    }
+
+    /// Adds the time since `from` to what a stage spent waiting.
+    pub(super) fn blocked(&self, stage: Stage, from: Instant) {
+        let waited = clock::monotonic().saturating_duration_since(from).max(Duration::ZERO);
+        if let Some(counter) = self.blocked_us.get(stage as usize) {
+            counter.fetch_add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+}

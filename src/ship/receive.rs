@@ -1,0 +1,199 @@
+//! Receive: reads the dump's socket and drives the cutter.
+//!
+//! Owns: the socket, the flush timer, the dead-peer rule, the order to stop, and the end of a `--once` run.
+//! Does not own: what the bytes mean (`mysql::dump`, `cut`).
+//!
+//! Invariant: nothing is read while there is no memory to put it: the socket fills, and the server's dump thread waits.
+
+use std::sync::Arc;
+
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::ShipOptions;
+use super::buffers::BufferPool;
+use super::cut::{Cut, Cutter};
+use super::failpoint;
+use super::progress::{Progress, Stage};
+use crate::clock::{self, Instant};
+use crate::error::{Error, Kind, Result};
+use crate::mysql::RawStream;
+use crate::mysql::dump::{DumpItem, DumpReader};
+use crate::mysql::stream::Stream;
+use crate::position::Position;
+
+/// Heartbeats that may be missed before the peer is taken for dead.
+const HEARTBEATS_MISSED_MAX: u32 = 3;
+
+/// What the stage needs.
+pub(super) struct Receive {
+    pub(super) options: ShipOptions,
+    pub(super) stream: RawStream,
+    pub(super) cutter: Cutter,
+    pub(super) frames: Arc<BufferPool>,
+    pub(super) until: Option<Position>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Why reading paused.
+enum Wake {
+    Read(usize),
+    FlushDue,
+    PeerDead,
+    Stop,
+}
+
+/// The receive and cut stages.
+pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()> {
+    let Receive { options, stream, cutter, frames, until, progress, stop } = setup;
+    let RawStream { stream, leftover, .. } = stream;
+    let mut stage = ReceiveStage {
+        reader: DumpReader::new(&leftover)?,
+        stream,
+        cutter,
+        frames,
+        frame_bytes: options.frame_bytes(),
+        to_seal,
+        until,
+        progress,
+        chunk_opened: None,
+        ended: false,
+    };
+    let silence_max = options.heartbeat.saturating_mul(HEARTBEATS_MISSED_MAX);
+    let mut heard = clock::monotonic();
+    loop {
+        let flush_at = stage.chunk_opened.and_then(|opened| opened.checked_add(options.flush_interval));
+        match stage.wait(flush_at, heard.checked_add(silence_max), &stop).await? {
+            Wake::Read(bytes) => {
+                heard = clock::monotonic();
+                stage.progress.received(bytes);
+                stage.reader.filled(bytes);
+                if !stage.drain(heard).await? || stage.ended {
+                    return Ok(());
+                }
+            }
+            Wake::FlushDue => {
+                stage.chunk_opened = None;
+                stage.cutter.end_chunk_soon()?;
+                if !stage.hand_on().await {
+                    return Ok(());
+                }
+            }
+            Wake::PeerDead => {
+                let message = format!("nothing came from the server for {} s, not even a heartbeat", silence_max.as_secs_f32());
+                return Err(Error::new(Kind::Unreachable, message));
+            }
+            Wake::Stop => {
+                stage.cutter.end_chunk_here()?;
+                stage.hand_on().await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+struct ReceiveStage {
+    reader: DumpReader,
+    stream: Stream,
+    cutter: Cutter,
+    frames: Arc<BufferPool>,
+    frame_bytes: usize,
+    to_seal: mpsc::Sender<Cut>,
+    until: Option<Position>,
+    progress: Arc<Progress>,
+    /// When the open chunk got its first byte; `None` when there is none, or its end has been asked for.
+    chunk_opened: Option<Instant>,
+    ended: bool,
+}
+
+impl ReceiveStage {
+    async fn wait(&mut self, flush_at: Option<Instant>, dead_at: Option<Instant>, stop: &CancellationToken) -> Result<Wake> {
+        let until = |at: Option<Instant>| async move {
+            match at {
+                Some(at) => clock::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(Wake::Stop),
+            () = until(flush_at) => Ok(Wake::FlushDue),
+            read = self.stream.read(self.reader.space()) => match read {
+                Ok(0) => Err(Error::new(Kind::Unreachable, "the server closed the connection")),
+                Ok(bytes) => Ok(Wake::Read(bytes)),
+                Err(error) => Err(Error::new(Kind::Unreachable, "read from the server").source(error)),
+            },
+            () = until(dead_at) => Ok(Wake::PeerDead),
+        }
+    }
+
+    /// Takes everything the reader has. `false`: the sealer is gone.
+    async fn drain(&mut self, now: Instant) -> Result<bool> {
+        failpoint::pass("receive");
+        let mut was_open = self.cutter.chunk_is_open();
+        loop {
+            if self.cutter.spares_wanted() > 0 {
+                self.refill().await;
+            }
+            match self.reader.next()? {
+                None => break,
+                Some(DumpItem::Part(part)) => self.cutter.accept(part)?,
+                Some(DumpItem::End) => {
+                    self.cutter.end_chunk_here()?;
+                    self.hand_on().await;
+                    return Err(Error::new(Kind::Unreachable, "the server ended the stream (shutdown, or the thread was killed)"));
+                }
+            }
+            if self.cutter.has_output() {
+                was_open = false;
+                if !self.hand_on().await {
+                    return Ok(false);
+                }
+            }
+        }
+        if !self.cutter.chunk_is_open() {
+            self.chunk_opened = None;
+        } else if !was_open {
+            self.chunk_opened = Some(now);
+        }
+        self.end_if_reached().await
+    }
+
+    /// Ends the stage once everything before `until` has come.
+    async fn end_if_reached(&mut self) -> Result<bool> {
+        let reached = match (&self.until, self.cutter.position()) {
+            (Some(until), Some((position, aligned))) => aligned && position >= *until,
+            _ => false,
+        };
+        if reached {
+            self.ended = true;
+            self.cutter.end_chunk_here()?;
+            return Ok(self.hand_on().await);
+        }
+        Ok(true)
+    }
+
+    /// Gets the cutter the buffers it needs. Waiting here is what holds the server back.
+    async fn refill(&mut self) {
+        let since = clock::monotonic();
+        for _ in 0..self.cutter.spares_wanted() {
+            self.cutter.give_spare(self.frames.lend(self.frame_bytes).await);
+        }
+        self.progress.blocked(Stage::Receive, since);
+    }
+
+    /// Hands everything that was cut to the sealer. `false`: it is gone, and says itself why.
+    async fn hand_on(&mut self) -> bool {
+        while let Some(cut) = self.cutter.take() {
+            if matches!(cut, Cut::End(_)) {
+                failpoint::pass("cut");
+            }
+            if self.to_seal.send(cut).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
