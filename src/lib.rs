@@ -3,9 +3,11 @@
 pub mod archive;
 pub mod chunk;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod mysql;
 pub mod position;
 pub mod retry;
+pub mod run;
 pub mod ship;
 pub mod store;

@@ -1,0 +1,94 @@
+//! Settings read from files and the environment.
+
+use super::*;
+
+fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Config> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(Some(file.path()), env.collect::<Vec<_>>().into_iter()).and_then(Config::new)
+}
+
+const MINIMAL: &str = "[source]\nurl = \"mysql://vault@db.example:3307\"\n[archive]\nurl = \"file:///var/lib/x\"\n";
+
+#[test]
+fn the_minimal_file_is_enough() {
+    let config = load_text(MINIMAL, &[]).unwrap();
+    let source = config.source().unwrap();
+    assert_eq!((source.user.as_str(), source.address.to_string().as_str()), ("vault", "db.example:3307"));
+    assert_eq!(config.ship().unwrap().chunk_bytes, 8 << 20);
+    assert!(config.recipients().is_err(), "no recipient is an error where one is needed");
+}
+
+#[test]
+fn the_environment_wins_and_numbers_come_as_text() {
+    let env = [
+        ("BINVAULT_SOURCE__PASSWORD", "12345"),
+        ("BINVAULT_SOURCE__SERVER_ID", "77"),
+        ("BINVAULT_AGENT__CHUNK_SIZE", "1MiB"),
+        ("BINVAULT_AGENT__FLUSH_INTERVAL", "250ms"),
+        ("BINVAULT_ARCHIVE__PATH_STYLE", "true"),
+        ("BINVAULT_ARCHIVE__RECIPIENTS", "age1a, age1b"),
+        ("BINVAULT_CONFIG", "not a setting"),
+    ];
+    let config = load_text(MINIMAL, &env).unwrap();
+    assert_eq!(config.agent(false).unwrap().server_id, Some(77));
+    let ship = config.ship().unwrap();
+    assert_eq!((ship.chunk_bytes, ship.flush_interval), (1 << 20, Duration::from_millis(250)));
+    assert_eq!(config.store(false).unwrap().s3.path_style, Some(true));
+    assert_eq!(config.raw.archive.recipients.0, ["age1a", "age1b"]);
+    assert!(!format!("{config:?}").contains("12345"), "{config:?}");
+}
+
+#[test]
+fn what_is_not_understood_is_named() {
+    for (text, env, wanted) in [
+        ("[source]\nurll = \"x\"\n", ("X", ""), "urll"),
+        (MINIMAL, ("BINVAULT_SOURCE__PORT", "1"), "BINVAULT_SOURCE__PORT"),
+        (MINIMAL, ("BINVAULT_AGENT__UPLOADS", "many"), "BINVAULT_AGENT__UPLOADS"),
+        (MINIMAL, ("BINVAULT_AGENT__CHUNK_SIZE", "1TiB"), "size"),
+        (MINIMAL, ("BINVAULT_AGENT__CHUNK_SIZE", "1GiB"), "16MiB"),
+        (MINIMAL, ("BINVAULT_AGENT__ID", "a/b"), "agent.id"),
+        (MINIMAL, ("BINVAULT_SOURCE__TLS", "maybe"), "TLS mode"),
+        (MINIMAL, ("BINVAULT_SOURCE__URL", "mysql://u:geheim@h:x"), "port"),
+        (MINIMAL, ("BINVAULT_SOURCE__SOCKET", "/s"), "both given"),
+        ("[source]\npassword = geheim\n", ("X", ""), "line 2"),
+    ] {
+        let error = load_text(text, &[env]).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Config);
+        assert!(error.chain().contains(wanted), "{wanted}: {}", error.chain());
+        assert!(!format!("{error:?}").contains("geheim"), "{error:?}");
+    }
+}
+
+#[test]
+fn source_urls() {
+    let url = values::parse_source_url("mysql://a%40b:p%3Aw@[::1]:3310/").unwrap();
+    assert_eq!((url.user.as_deref(), url.host.as_str(), url.port), (Some("a@b"), "::1", 3310));
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&url.password.unwrap()), "p:w");
+    assert_eq!(values::parse_source_url("mysql://db").unwrap().port, 3306);
+}
+
+#[test]
+fn the_sample_is_a_configuration_and_tells_the_defaults() {
+    let text = sample("mysql://binvault@127.0.0.1:3306", "file:///var/lib/binvault", "age1x");
+    let plain: RawConfig = text.parse::<toml::Table>().unwrap().try_into().unwrap();
+    assert_eq!(plain.archive.recipients.0, ["age1x"]);
+    // With the comment signs of settings taken away every name and value must be understood, and be the default
+    // where there is one.
+    let all: String = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|rest| rest.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '))).unwrap_or(line))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let all: RawConfig = all.parse::<toml::Table>().unwrap().try_into().unwrap();
+    let default = RawConfig::default();
+    assert_eq!(all.agent.chunk_size, default.agent.chunk_size);
+    assert_eq!(all.agent.beacon_interval, default.agent.beacon_interval);
+    assert_eq!((all.agent.sealers, all.agent.uploads), (default.agent.sealers, default.agent.uploads));
+    assert_eq!(all.source.heartbeat, default.source.heartbeat);
+    assert_eq!(all.source.net_write_timeout, default.source.net_write_timeout);
+    assert_eq!(all.archive.give_up_after, default.archive.give_up_after);
+    assert_eq!(all.compression.level, default.compression.level);
+    assert_eq!(all.log.level, default.log.level);
+}

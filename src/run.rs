@@ -1,0 +1,289 @@
+//! The agent: generation after generation of the ship, from wherever the archive ends.
+//!
+//! ```text
+//!   open archive ─► ask the server ─► where to go on ─► dump ─► ship ─┬─► stopped, or --once is through: done
+//!         ▲                                                           ├─► definite error: exit with its code
+//!         └───────────────── back-off with jitter ◄───────────────────┴─► passing trouble
+//! ```
+//!
+//! Owns: connecting, choosing the start, the second connection that asks about the server's position, beacons, when to
+//! try again, and the limit on stopping.
+//! Does not own: how bytes are shipped (`ship`), what is archived (`archive`).
+//!
+//! Invariants: a generation starts from the archive, never from memory; a definite error is never retried; told to
+//! stop, the agent ends within [`STOP_LIMIT`].
+
+mod start;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use self::start::{Start, choose};
+use crate::archive::Archive;
+use crate::chunk::keys::Recipients;
+use crate::clock;
+use crate::config::AgentOptions;
+use crate::error::{Context, Error, Kind, Result};
+use crate::mysql::facts::{BinaryLog, ServerFacts, binary_logs, binlog_status};
+use crate::mysql::replica::{DumpRequest, start_dump};
+use crate::mysql::{Connection, SourceOptions};
+use crate::position::{BinlogFile, GtidSet, Position, ServerUuid};
+use crate::retry::{RetryOptions, Schedule};
+use crate::ship::{Durable, Progress, ShipOptions, Snapshot, Voyage, ship};
+use crate::store::{StoreOptions, open as open_store};
+
+/// How long stopping in good order may take.
+pub const STOP_LIMIT: Duration = Duration::from_secs(18);
+/// Leftovers of dead writers older than this are swept at the start.
+const SWEEP_AGE_S: u64 = 900;
+/// How often a `--once` run starts again before it gives up.
+const ONCE_TRIES: u32 = 5;
+/// The program's name as the server sees it.
+const PROGRAM: &str = "binvault";
+
+/// What the agent needs.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The server.
+    pub source: SourceOptions,
+    /// The agent's manners.
+    pub agent: AgentOptions,
+    /// The ship.
+    pub ship: ShipOptions,
+    /// The store.
+    pub store: StoreOptions,
+    /// Whom chunks are sealed to.
+    pub recipients: Recipients,
+    /// End when everything is archived that the server had at the start.
+    pub once: bool,
+}
+
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    /// Counts of this run.
+    pub counts: Snapshot,
+    /// Where the archive ends now.
+    pub durable: Durable,
+}
+
+/// Runs until `stop`, the end of a `--once` run, or a definite error.
+///
+/// # Errors
+/// The definite error; with `once` also a passing one that does not pass; [`Kind::Store`] if stopping took too long.
+pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunReport> {
+    let hard_stop = CancellationToken::new();
+    let progress = Arc::new(Progress::default());
+    let agent = Agent { options, stop: stop.clone(), hard_stop: hard_stop.clone(), progress: Arc::clone(&progress) };
+    let deadline = async {
+        stop.cancelled().await;
+        clock::sleep(STOP_LIMIT).await;
+    };
+    tokio::select! {
+        biased;
+        result = agent.generations() => result.map(|()| RunReport { counts: progress.snapshot(), durable: progress.durable() }),
+        () = deadline => {
+            hard_stop.cancel();
+            Err(Error::new(Kind::Store, format!("the store did not take the last bytes within {} s", STOP_LIMIT.as_secs()))
+                .hint("nothing is lost: they are fetched from the server again at the next start"))
+        }
+    }
+}
+
+struct Agent {
+    options: RunOptions,
+    stop: CancellationToken,
+    hard_stop: CancellationToken,
+    progress: Arc<Progress>,
+}
+
+/// What is asked before each generation.
+struct Survey {
+    facts: ServerFacts,
+    server: ServerUuid,
+    logs: Vec<BinaryLog>,
+    end: Position,
+    asked: Connection,
+}
+
+impl Agent {
+    async fn generations(&self) -> Result<()> {
+        let mut schedule = Schedule::new(&RetryOptions { first_ms: 250, max_ms: 30_000, ..RetryOptions::default() });
+        let mut tries = 0_u32;
+        let mut until = None;
+        loop {
+            let before = self.progress.snapshot().chunks;
+            let Some(ended) = self.generation(&mut until).await.transpose() else { return Ok(()) };
+            if self.stop.is_cancelled() {
+                // Stopping was asked for; a store or server that fails now is met again at the next start.
+                return ended.or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) });
+            }
+            let Err(error) = ended else { return Ok(()) };
+            tries = tries.saturating_add(1);
+            if self.progress.snapshot().chunks > before {
+                schedule.reset();
+                tries = 0;
+            }
+            if !error.is_retryable() || (self.options.once && tries >= ONCE_TRIES) {
+                return Err(error);
+            }
+            let delay = schedule.next_delay();
+            let hint = error.hint_text().unwrap_or("");
+            tracing::warn!(error = %error.chain(), hint, retry_in_ms = delay.as_millis(), "archiving was interrupted");
+            if self.stop.run_until_cancelled(clock::sleep(delay)).await.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One generation. `None`: told to stop before it began.
+    async fn generation(&self, until: &mut Option<Position>) -> Result<Option<()>> {
+        let preparing = self.stop.run_until_cancelled(self.prepare(until)).await;
+        let Some(prepared) = preparing.transpose()? else { return Ok(None) };
+        let Prepared { voyage, watch } = prepared;
+        let (archive, server) = (voyage.archive.clone(), voyage.server);
+        tracing::debug!(%server, archive = %archive.id(), "generation begins");
+        let watching = CancellationToken::new();
+        let watcher = tokio::spawn(watch.run(watching.clone()));
+        let shipped = ship(&self.options.ship, voyage).await;
+        watching.cancel();
+        match watcher.await {
+            Ok(Ok(())) => shipped.map(Some),
+            // What the watcher found (a server that is not itself any more) explains more than a broken stream does.
+            Ok(Err(found)) => Err(found),
+            Err(panic) => shipped.and(Err(Error::failed("the watcher broke down").source(panic))),
+        }
+    }
+
+    async fn prepare(&self, until: &mut Option<Position>) -> Result<Prepared> {
+        let RunOptions { agent, ship, recipients, once, .. } = &self.options;
+        let store = open_store(&self.options.store, &self.hard_stop).await?;
+        match store.sweep(SWEEP_AGE_S).await {
+            Ok(0) => {}
+            Ok(swept) => tracing::info!(swept, "leftovers of interrupted writes were removed"),
+            Err(error) => tracing::warn!(%error, "leftovers could not be swept"),
+        }
+        let archive = Archive::open(store, true).await?;
+        let survey = self.survey().await?;
+        let Survey { facts, server, logs, end, mut asked } = survey;
+        self.check_known(&archive, &server).await?;
+        let resume = archive.resume_point(&server).await?;
+        let by_gtid = facts.gtid_mode.as_deref() == Some("ON");
+        let begins_anew = resume.inside.is_none();
+        if let Some(inside) = resume.inside.as_ref().filter(|_| by_gtid) {
+            start::check_executed(&mut asked, &inside.executed()).await?;
+        }
+        let Start { file, position, from } = choose(resume, &logs, agent.start, &end, by_gtid)?;
+        if *once && until.is_none() {
+            *until = Some(end.clone());
+        }
+        let request = DumpRequest {
+            server_id: agent.replica_server_id(archive.id()),
+            replica_uuid: agent.replica_uuid(archive.id()),
+            report_host: agent.report_host.clone(),
+            report_port: agent.report_port,
+            heartbeat: ship.heartbeat,
+            net_write_timeout_s: agent.net_write_timeout_s,
+            file: file.to_string(),
+            position,
+            by_gtid,
+            non_block: false,
+            register: true,
+        };
+        let connection = Connection::connect(&self.options.source, PROGRAM).await?;
+        let tls = connection.is_tls();
+        let stream = start_dump(connection, &request).await?;
+        let durable = from.inside.as_ref().map(|inside| inside.link());
+        self.progress.set_durable(Durable {
+            position: durable.map(|link| Position { file: link.file, offset: link.end }),
+            commit: from.high_commit,
+        });
+        let word = if begins_anew { "archiving begins" } else { "archiving goes on" };
+        tracing::info!(
+            %server, version = %facts.version, %file, position, tls, server_id = request.server_id,
+            replica_uuid = %request.replica_uuid, archive = %archive.store().url(), "{word}"
+        );
+        let watch = watch::Watch {
+            archive: archive.clone(),
+            asked,
+            agent: agent.clone(),
+            server,
+            server_version: facts.version.to_string(),
+            oldest_file: logs.first().map(|log| log.name.clone()),
+            progress: Arc::clone(&self.progress),
+            source: self.options.source.clone(),
+        };
+        let voyage = Voyage {
+            stream,
+            server,
+            from,
+            archive,
+            recipients: recipients.clone(),
+            until: until.clone(),
+            progress: Arc::clone(&self.progress),
+            stop: self.stop.clone(),
+        };
+        Ok(Prepared { voyage, watch })
+    }
+
+    /// Asks the server who it is and what it has, and refuses what cannot be archived.
+    async fn survey(&self) -> Result<Survey> {
+        let mut asked = Connection::connect(&self.options.source, PROGRAM).await?;
+        let facts = ServerFacts::read(&mut asked).await?;
+        let unfit = |message: String, hint: &str| Err(Error::new(Kind::Unfit, message).hint(hint));
+        if facts.version.is_mariadb {
+            return unfit(format!("the server is MariaDB ({})", facts.version), "binvault archives MySQL 5.7 and later");
+        }
+        if (facts.version.major, facts.version.minor) < (5, 7) {
+            return unfit(format!("the server is MySQL {}", facts.version), "binvault archives MySQL 5.7 and later");
+        }
+        if facts.log_bin == Some(false) {
+            return unfit("the server writes no binlog (log_bin is OFF)".into(), "start mysqld with --log-bin");
+        }
+        let Some(server) = facts.server_uuid.map(ServerUuid) else {
+            return unfit("the server has no server_uuid".into(), "binvault archives MySQL 5.7 and later");
+        };
+        let logs = binary_logs(&mut asked).await?;
+        let status = binlog_status(&mut asked).await?;
+        let Some(status) = status else {
+            return unfit("the server has no current binlog".into(), "start mysqld with --log-bin");
+        };
+        let file = parse_file(&status.file)?;
+        Ok(Survey { facts, server, logs, end: Position { file, offset: status.position }, asked })
+    }
+
+    /// Refuses a server that the archive does not know, unless it is meant.
+    async fn check_known(&self, archive: &Archive, server: &ServerUuid) -> Result<()> {
+        let known = archive.servers().await?;
+        if known.is_empty() || known.contains(server) || self.options.agent.adopt {
+            return Ok(());
+        }
+        let names: Vec<String> = known.iter().map(ToString::to_string).collect();
+        Err(Error::new(
+            Kind::Diverged,
+            format!("the archive at {} is of server {}, this one is {server}", archive.store().url(), names.join(", ")),
+        )
+        .hint("correct source.url or archive.url; if the server really takes the other's place, run once with --adopt"))
+    }
+}
+
+struct Prepared {
+    voyage: Voyage,
+    watch: watch::Watch,
+}
+
+/// A file name as the server tells it, which may have a folder before it in old versions' index files.
+pub(crate) fn parse_file(name: &str) -> Result<BinlogFile> {
+    let bare = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    BinlogFile::new(bare).map_err(|error| Error::corrupt("the server names a binlog file that is none").source(error))
+}
+
+/// A GTID set as the server tells it.
+fn parse_set(text: &str) -> Result<GtidSet> {
+    text.parse::<GtidSet>()
+        .map_err(|error| Error::corrupt("the server tells a GTID set that is none").source(error))
+        .context(|| "read gtid_executed".into())
+}

@@ -1,0 +1,190 @@
+//! Where to begin: the archive's end held against what the server still has.
+
+use std::time::Duration;
+
+use super::{parse_file, parse_set};
+use crate::archive::{ResumeInFile, ResumePoint};
+use crate::chunk::Close;
+use crate::clock;
+use crate::config::StartAt;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::Connection;
+use crate::mysql::event::FIRST_EVENT;
+use crate::mysql::facts::BinaryLog;
+use crate::position::{BinlogFile, GtidSet, Position};
+
+/// What to ask the server for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) file: BinlogFile,
+    pub(super) position: u64,
+    pub(super) from: ResumePoint,
+}
+
+/// An encrypted binlog has this many bytes before its logical first one; SHOW BINARY LOGS counts them.
+const ENCRYPTION_HEADER_BYTES: u64 = 512;
+
+/// Chooses the start. Pure.
+///
+/// # Errors
+/// [`Kind::Purged`] if the server no longer has what comes next, [`Kind::Diverged`] if its files are not the archived
+/// ones, [`Kind::Unfit`] if it has none.
+pub(super) fn choose(
+    resume: ResumePoint,
+    logs: &[BinaryLog],
+    start: StartAt,
+    end: &Position,
+    by_gtid: bool,
+) -> Result<Start> {
+    let oldest = logs.first().ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog").hint("check log_bin"))?;
+    let Some(inside) = resume.inside.clone() else {
+        let file = match start {
+            StartAt::Oldest => parse_file(&oldest.name)?,
+            StartAt::Current => end.file.clone(),
+        };
+        return Ok(Start { file, position: FIRST_EVENT, from: resume });
+    };
+    let file = inside.incarnation.file.clone();
+    for log in logs {
+        if parse_file(&log.name)? == file {
+            return inside_listed(resume, &inside, log, end, by_gtid);
+        }
+    }
+    behind_purged(resume, &inside, &parse_file(&oldest.name)?)
+}
+
+/// The file is still there.
+fn inside_listed(resume: ResumePoint, inside: &ResumeInFile, log: &BinaryLog, end: &Position, by_gtid: bool) -> Result<Start> {
+    let file = inside.incarnation.file.clone();
+    let header = if log.encrypted == Some(true) { ENCRYPTION_HEADER_BYTES } else { 0 };
+    let mut size = log.size.saturating_sub(header);
+    if end.file == file {
+        size = size.max(end.offset);
+    }
+    if size < inside.end {
+        return Err(Error::new(
+            Kind::Diverged,
+            format!("the archive has {} up to {}, the server only up to {size}", file, inside.end),
+        )
+        .hint("the server's binlogs were reset, or it lost its tail in a crash (sync_binlog <> 1); the archive keeps what it has"));
+    }
+    // A position beyond 32 bits can only be asked for by the GTID command; else the file is read again from its start.
+    let reachable = by_gtid || u32::try_from(inside.resume).is_ok();
+    let position = if reachable && inside.resume >= FIRST_EVENT { inside.resume } else { FIRST_EVENT };
+    Ok(Start { file, position, from: resume })
+}
+
+/// The file is gone: fine if it is archived to its end and the next one is there.
+fn behind_purged(resume: ResumePoint, inside: &ResumeInFile, oldest: &BinlogFile) -> Result<Start> {
+    let file = &inside.incarnation.file;
+    let complete = match &inside.closes {
+        Some(Close::Rotate(next)) => next == oldest,
+        Some(Close::Stop) => oldest.follows(file),
+        None => false,
+    };
+    if complete {
+        let from = ResumePoint { inside: None, follows: Some(inside.link()), high_commit: resume.high_commit };
+        return Ok(Start { file: oldest.clone(), position: FIRST_EVENT, from });
+    }
+    let at = format!("{file}:{}", inside.end);
+    if oldest.base() == file.base() && oldest > file {
+        return Err(Error::new(Kind::Purged, format!("the archive ends at {at}, the server's oldest binlog is {oldest}"))
+            .hint("the binlogs between are lost: start a new archive (another archive.url), and raise binlog_expire_logs_seconds"));
+    }
+    Err(Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later"))
+        .hint("the server's binlogs were reset or renamed: start a new archive (another archive.url) for its new history"))
+}
+
+/// How often gtid_executed is asked again: a transaction reaches the dump a moment before it reaches the set.
+const EXECUTED_TRIES: u32 = 6;
+
+/// Checks that the server has executed everything that is archived of it.
+///
+/// # Errors
+/// [`Kind::Diverged`], naming the transactions it lacks.
+pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -> Result<()> {
+    let mut lacking = GtidSet::new();
+    for _ in 0..EXECUTED_TRIES {
+        let rows = asked.query("SELECT @@GLOBAL.gtid_executed").await?;
+        let executed = parse_set(rows.first().and_then(|row| row.get_at(0)).unwrap_or(""))?;
+        lacking = archived.minus(&executed);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        clock::sleep(Duration::from_millis(500)).await;
+    }
+    let shown: String = lacking.to_string().chars().take(400).collect();
+    Err(Error::new(Kind::Diverged, format!("the server has not executed transactions that are archived of it: {shown}"))
+        .hint("it was reset, restored from a backup, or lost its tail in a crash; the archive keeps what it has"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::{CommitTime, Incarnation};
+
+    fn file(name: &str) -> BinlogFile {
+        BinlogFile::new(name).unwrap()
+    }
+
+    fn log(name: &str, size: u64) -> BinaryLog {
+        BinaryLog { name: name.into(), size, encrypted: Some(false) }
+    }
+
+    fn at(name: &str, end: u64, resume: u64, closes: Option<Close>) -> ResumePoint {
+        let incarnation = Incarnation { file: file(name), created_s: 1 };
+        let inside = ResumeInFile {
+            incarnation,
+            end,
+            resume,
+            open: None,
+            previous: GtidSet::new(),
+            since_start: GtidSet::new(),
+            closes,
+        };
+        ResumePoint { inside: Some(inside), follows: None, high_commit: CommitTime::NONE }
+    }
+
+    fn chosen(resume: ResumePoint, logs: &[BinaryLog], by_gtid: bool) -> Result<(String, u64)> {
+        let end = Position { file: parse_file(&logs.last().unwrap().name)?, offset: logs.last().unwrap().size };
+        choose(resume, logs, StartAt::Oldest, &end, by_gtid).map(|start| (start.file.to_string(), start.position))
+    }
+
+    #[test]
+    fn an_empty_archive_begins_where_it_is_told() {
+        let logs = [log("b.000003", 100), log("b.000004", 200)];
+        let end = Position { file: file("b.000004"), offset: 200 };
+        for (start, wanted) in [(StartAt::Oldest, "b.000003"), (StartAt::Current, "b.000004")] {
+            let start = choose(ResumePoint::default(), &logs, start, &end, true).unwrap();
+            assert_eq!((start.file.as_str(), start.position), (wanted, 4));
+        }
+    }
+
+    #[test]
+    fn it_goes_on_at_the_last_event_boundary() {
+        let logs = [log("b.000003", 1000)];
+        assert_eq!(chosen(at("b.000003", 500, 450, None), &logs, true).unwrap(), ("b.000003".into(), 450));
+        let far = [log("b.000003", 6 << 32)];
+        let resume = || at("b.000003", 5 << 32, 5 << 32, None);
+        assert_eq!(chosen(resume(), &far, true).unwrap(), ("b.000003".into(), 5 << 32));
+        assert_eq!(chosen(resume(), &far, false).unwrap(), ("b.000003".into(), 4));
+    }
+
+    #[test]
+    fn a_purged_but_complete_file_is_followed_by_the_next() {
+        let logs = [log("b.000004", 100)];
+        let start = |closes| chosen(at("b.000003", 500, 500, closes), &logs, true);
+        assert_eq!(start(Some(Close::Rotate(file("b.000004")))).unwrap(), ("b.000004".into(), 4));
+        assert_eq!(start(Some(Close::Stop)).unwrap(), ("b.000004".into(), 4));
+        assert_eq!(start(None).unwrap_err().kind(), Kind::Purged);
+        let logs = [log("b.000005", 100)];
+        let gone = chosen(at("b.000003", 500, 500, Some(Close::Rotate(file("b.000004")))), &logs, true);
+        assert_eq!(gone.unwrap_err().kind(), Kind::Purged);
+    }
+
+    #[test]
+    fn a_server_that_went_back_is_noticed() {
+        assert_eq!(chosen(at("b.000003", 500, 500, None), &[log("b.000001", 900)], true).unwrap_err().kind(), Kind::Diverged);
+        assert_eq!(chosen(at("b.000003", 500, 500, None), &[log("b.000003", 499)], true).unwrap_err().kind(), Kind::Diverged);
+    }
+}
