@@ -20,9 +20,9 @@ use crate::chunk::keys::Recipients;
 use crate::error::{Error, Result};
 use crate::mysql::{Address, SourceOptions, TlsOptions};
 use crate::ship::ShipOptions;
-use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
-use crate::store::disk::DiskOptions;
 use crate::store::StoreOptions;
+use crate::store::disk::DiskOptions;
+use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 
 pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
@@ -111,12 +111,14 @@ impl Config {
             (Some(socket), None) => Address::Socket(socket.clone()),
             (None, Some(url)) => Address::Tcp { host: url.host, port: url.port },
             (None, None) => {
-                return Err(Error::config("no source is configured")
-                    .hint("set source.url = \"mysql://user@host:3306\" or source.socket = \"/run/mysqld/mysqld.sock\""));
+                return Err(Error::config("no source is configured").hint(
+                    "set source.url = \"mysql://user@host:3306\" or source.socket = \"/run/mysqld/mysqld.sock\"",
+                ));
             }
         };
         let user = source.user.clone().or(user).ok_or_else(|| {
-            Error::config("no account for the source is configured").hint("set source.user, or mysql://USER@host in source.url")
+            Error::config("no account for the source is configured")
+                .hint("set source.user, or mysql://USER@host in source.url")
         })?;
         let given = values::one_secret("source.password", &source.password, source.password_file.as_deref())?;
         let mut options = SourceOptions::new(address, user, given.or(url_password));
@@ -143,7 +145,9 @@ impl Config {
             return Err(Error::config(format!("agent.id {id:?} is no name")).hint("use up to 64 of A-Z a-z 0-9 - _ ."));
         }
         if source.server_id == Some(0) {
-            return Err(Error::config("source.server_id is 0").hint("leave it out, or choose a number no other server has"));
+            return Err(
+                Error::config("source.server_id is 0").hint("leave it out, or choose a number no other server has")
+            );
         }
         let default_host = || format!("binvault-{id}");
         Ok(AgentOptions {
@@ -213,7 +217,8 @@ impl Config {
                     .hint("use none, AES256 or aws:kms; a key id goes with aws:kms"));
             }
         };
-        let secret_key = values::one_secret("archive.secret_key", &archive.secret_key, archive.secret_key_file.as_deref())?;
+        let secret_key =
+            values::one_secret("archive.secret_key", &archive.secret_key, archive.secret_key_file.as_deref())?;
         if archive.access_key.is_some() != secret_key.is_some() {
             return Err(Error::config("archive.access_key and archive.secret_key go together, but only one is given"));
         }
@@ -228,16 +233,20 @@ impl Config {
             access_key: archive.access_key.clone(),
             secret_key,
             session_token: archive.session_token.clone(),
-            put_if_absent: values::named("archive.put_if_absent", archive.put_if_absent.as_deref(), &[
-                ("auto", PutIfAbsent::Auto),
-                ("always", PutIfAbsent::Always),
-                ("never", PutIfAbsent::Never),
-            ])?,
-            checksums: values::named("archive.checksums", archive.checksums.as_deref(), &[
-                ("auto", Checksums::Auto),
-                ("when_required", Checksums::WhenRequired),
-                ("when_supported", Checksums::WhenSupported),
-            ])?,
+            put_if_absent: values::named(
+                "archive.put_if_absent",
+                archive.put_if_absent.as_deref(),
+                &[("auto", PutIfAbsent::Auto), ("always", PutIfAbsent::Always), ("never", PutIfAbsent::Never)],
+            )?,
+            checksums: values::named(
+                "archive.checksums",
+                archive.checksums.as_deref(),
+                &[
+                    ("auto", Checksums::Auto),
+                    ("when_required", Checksums::WhenRequired),
+                    ("when_supported", Checksums::WhenSupported),
+                ],
+            )?,
             attempt_timeout_ms: archive.timeout.millis(),
             operation_timeout_ms: archive.timeout.millis().saturating_add(archive.timeout.millis() / 2),
             ..defaults

@@ -235,7 +235,10 @@ impl Agent {
         let facts = ServerFacts::read(&mut asked).await?;
         let unfit = |message: String, hint: &str| Err(Error::new(Kind::Unfit, message).hint(hint));
         if facts.version.is_mariadb {
-            return unfit(format!("the server is MariaDB ({})", facts.version), "binvault archives MySQL 5.7 and later");
+            return unfit(
+                format!("the server is MariaDB ({})", facts.version),
+                "binvault archives MySQL 5.7 and later",
+            );
         }
         if (facts.version.major, facts.version.minor) < (5, 7) {
             return unfit(format!("the server is MySQL {}", facts.version), "binvault archives MySQL 5.7 and later");

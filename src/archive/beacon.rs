@@ -45,7 +45,8 @@ impl Archive {
     /// Writes an agent's beacon.
     pub async fn put_beacon(&self, beacon: &Beacon) -> Result<()> {
         let key = super::key(format!("agents/{}.json", beacon.agent))?;
-        let json = serde_json::to_vec_pretty(beacon).map_err(|error| Error::failed("write the beacon").source(error))?;
+        let json =
+            serde_json::to_vec_pretty(beacon).map_err(|error| Error::failed("write the beacon").source(error))?;
         self.store().put_over(&key, Bytes::from(json)).await.map_err(Error::from).context(|| format!("write {key}"))
     }
 

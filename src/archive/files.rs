@@ -112,7 +112,9 @@ impl Archive {
         loop {
             let head = self.store().get_range(&chunk.object.key, 0, wanted).await.map_err(Error::from).context(what)?;
             match read_header(&head).context(what)? {
-                HeaderRead::Whole(meta) if meta.range()? == chunk.name.range && meta.incarnation() == chunk.name.incarnation => {
+                HeaderRead::Whole(meta)
+                    if meta.range()? == chunk.name.range && meta.incarnation() == chunk.name.incarnation =>
+                {
                     return Ok(*meta);
                 }
                 HeaderRead::Whole(_) => {

@@ -106,13 +106,14 @@ impl Archive {
         let mut files: Vec<FileState> = Vec::new();
         for incarnation in self.incarnations(server).await? {
             let chunks = self.chunks(server, &incarnation).await?;
-            let state = self.file_state(chunks, files.last()).await?;
+            let state = self.file_state_of(chunks, files.last()).await?;
             files.push(state);
         }
         Ok(History { server: *server, files })
     }
 
-    pub(super) async fn file_state(&self, chunks: FileChunks, before: Option<&FileState>) -> Result<FileState> {
+    /// What a file's first and last chunks say, and how it joins the file before it.
+    pub async fn file_state_of(&self, chunks: FileChunks, before: Option<&FileState>) -> Result<FileState> {
         let first = match chunks.first() {
             Some(chunk) => Some(self.meta(chunk).await?),
             None => None,

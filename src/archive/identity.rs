@@ -36,9 +36,11 @@ pub(super) async fn open(store: &SharedStore, create: bool) -> Result<Identity> 
     let identity = Identity { format: FORMAT_VERSION, archive: Uuid::new_v4(), created };
     let json = serde_json::to_vec_pretty(&identity).map_err(|e| Error::failed("write binvault.json").source(e))?;
     // Two agents may start at once: the first to write wins, both go by what is there.
-    store.put_new(&super::key(NAME.into())?, Bytes::from(json)).await.map_err(Error::from).context(|| {
-        format!("make a new archive at {}", store.url())
-    })?;
+    store
+        .put_new(&super::key(NAME.into())?, Bytes::from(json))
+        .await
+        .map_err(Error::from)
+        .context(|| format!("make a new archive at {}", store.url()))?;
     read(store).await?.ok_or_else(|| {
         Error::new(Kind::Store, format!("{NAME} was written to {}, but cannot be read back", store.url()))
     })

@@ -65,7 +65,7 @@ impl Archive {
         let mut files: Vec<FileState> = Vec::new();
         for incarnation in incarnations.get(from..).unwrap_or(&[]) {
             let chunks = self.chunks(server, incarnation).await?;
-            files.push(self.file_state(chunks, files.last()).await?);
+            files.push(self.file_state_of(chunks, files.last()).await?);
         }
         let high_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
         Ok(match resume_file(&files) {

@@ -78,7 +78,11 @@ fn the_sample_is_a_configuration_and_tells_the_defaults() {
     // where there is one.
     let all: String = text
         .lines()
-        .map(|line| line.strip_prefix("# ").filter(|rest| rest.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '))).unwrap_or(line))
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|rest| rest.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')))
+                .unwrap_or(line)
+        })
         .map(|line| format!("{line}\n"))
         .collect();
     let all: RawConfig = all.parse::<toml::Table>().unwrap().try_into().unwrap();

@@ -202,9 +202,15 @@ pub(super) fn named<T: Clone>(setting: &str, given: Option<&str>, all: &[(&str, 
 const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// A secret given directly or by a file, not both.
-pub(super) fn one_secret(name: &str, given: &Option<SecretString>, file: Option<&Path>) -> Result<Option<SecretString>> {
+pub(super) fn one_secret(
+    name: &str,
+    given: &Option<SecretString>,
+    file: Option<&Path>,
+) -> Result<Option<SecretString>> {
     match (given, file) {
-        (Some(_), Some(_)) => Err(Error::config(format!("{name} and {name}_file are both given")).hint("keep one of them")),
+        (Some(_), Some(_)) => {
+            Err(Error::config(format!("{name} and {name}_file are both given")).hint("keep one of them"))
+        }
         (Some(secret), None) => Ok(Some(secret.clone())),
         (None, None) => Ok(None),
         (None, Some(file)) => {
@@ -248,7 +254,8 @@ const MYSQL_PORT: u16 = 3306;
 pub(super) fn parse_source_url(url: &str) -> Result<SourceUrl> {
     // The URL may hold a password, so errors do not show it.
     let wrong = |why: &str| {
-        Error::config(format!("source.url: {why}")).hint("write it as mysql://user@host:3306; IPv6 as mysql://user@[::1]:3306")
+        Error::config(format!("source.url: {why}"))
+            .hint("write it as mysql://user@host:3306; IPv6 as mysql://user@[::1]:3306")
     };
     let rest = url.strip_prefix("mysql://").ok_or_else(|| wrong("it does not begin with mysql://"))?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);

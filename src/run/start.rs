@@ -36,7 +36,8 @@ pub(super) fn choose(
     end: &Position,
     by_gtid: bool,
 ) -> Result<Start> {
-    let oldest = logs.first().ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog").hint("check log_bin"))?;
+    let oldest =
+        logs.first().ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog").hint("check log_bin"))?;
     let Some(inside) = resume.inside.clone() else {
         let file = match start {
             StartAt::Oldest => parse_file(&oldest.name)?,
@@ -54,7 +55,13 @@ pub(super) fn choose(
 }
 
 /// The file is still there.
-fn inside_listed(resume: ResumePoint, inside: &ResumeInFile, log: &BinaryLog, end: &Position, by_gtid: bool) -> Result<Start> {
+fn inside_listed(
+    resume: ResumePoint,
+    inside: &ResumeInFile,
+    log: &BinaryLog,
+    end: &Position,
+    by_gtid: bool,
+) -> Result<Start> {
     let file = inside.incarnation.file.clone();
     let header = if log.encrypted == Some(true) { ENCRYPTION_HEADER_BYTES } else { 0 };
     let mut size = log.size.saturating_sub(header);
@@ -91,8 +98,9 @@ fn behind_purged(resume: ResumePoint, inside: &ResumeInFile, oldest: &BinlogFile
         return Err(Error::new(Kind::Purged, format!("the archive ends at {at}, the server's oldest binlog is {oldest}"))
             .hint("the binlogs between are lost: start a new archive (another archive.url), and raise binlog_expire_logs_seconds"));
     }
-    Err(Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later"))
-        .hint("the server's binlogs were reset or renamed: start a new archive (another archive.url) for its new history"))
+    Err(Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later")).hint(
+        "the server's binlogs were reset or renamed: start a new archive (another archive.url) for its new history",
+    ))
 }
 
 /// How often gtid_executed is asked again: a transaction reaches the dump a moment before it reaches the set.
@@ -114,8 +122,11 @@ pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -
         clock::sleep(Duration::from_millis(500)).await;
     }
     let shown: String = lacking.to_string().chars().take(400).collect();
-    Err(Error::new(Kind::Diverged, format!("the server has not executed transactions that are archived of it: {shown}"))
-        .hint("it was reset, restored from a backup, or lost its tail in a crash; the archive keeps what it has"))
+    Err(Error::new(
+        Kind::Diverged,
+        format!("the server has not executed transactions that are archived of it: {shown}"),
+    )
+    .hint("it was reset, restored from a backup, or lost its tail in a crash; the archive keeps what it has"))
 }
 
 #[cfg(test)]
@@ -184,7 +195,13 @@ mod tests {
 
     #[test]
     fn a_server_that_went_back_is_noticed() {
-        assert_eq!(chosen(at("b.000003", 500, 500, None), &[log("b.000001", 900)], true).unwrap_err().kind(), Kind::Diverged);
-        assert_eq!(chosen(at("b.000003", 500, 500, None), &[log("b.000003", 499)], true).unwrap_err().kind(), Kind::Diverged);
+        assert_eq!(
+            chosen(at("b.000003", 500, 500, None), &[log("b.000001", 900)], true).unwrap_err().kind(),
+            Kind::Diverged
+        );
+        assert_eq!(
+            chosen(at("b.000003", 500, 500, None), &[log("b.000003", 499)], true).unwrap_err().kind(),
+            Kind::Diverged
+        );
     }
 }

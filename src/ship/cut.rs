@@ -274,7 +274,8 @@ impl Cutter {
             let buffer = match self.current.as_mut() {
                 Some(buffer) => buffer,
                 None => {
-                    let spare = self.spares.pop().ok_or_else(|| Error::failed("the cutter was left without a buffer"))?;
+                    let spare =
+                        self.spares.pop().ok_or_else(|| Error::failed("the cutter was left without a buffer"))?;
                     self.current.insert(spare)
                 }
             };
@@ -326,5 +327,3 @@ impl Cutter {
         Ok(())
     }
 }
-
-

@@ -82,7 +82,8 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
                 }
             }
             Wake::PeerDead => {
-                let message = format!("nothing came from the server for {} s, not even a heartbeat", silence_max.as_secs_f32());
+                let message =
+                    format!("nothing came from the server for {} s, not even a heartbeat", silence_max.as_secs_f32());
                 return Err(Error::new(Kind::Unreachable, message));
             }
             Wake::Stop => {
@@ -109,7 +110,12 @@ struct ReceiveStage {
 }
 
 impl ReceiveStage {
-    async fn wait(&mut self, flush_at: Option<Instant>, dead_at: Option<Instant>, stop: &CancellationToken) -> Result<Wake> {
+    async fn wait(
+        &mut self,
+        flush_at: Option<Instant>,
+        dead_at: Option<Instant>,
+        stop: &CancellationToken,
+    ) -> Result<Wake> {
         let until = |at: Option<Instant>| async move {
             match at {
                 Some(at) => clock::sleep_until(at).await,
@@ -143,7 +149,10 @@ impl ReceiveStage {
                 Some(DumpItem::End) => {
                     self.cutter.end_chunk_here()?;
                     self.hand_on().await;
-                    return Err(Error::new(Kind::Unreachable, "the server ended the stream (shutdown, or the thread was killed)"));
+                    return Err(Error::new(
+                        Kind::Unreachable,
+                        "the server ended the stream (shutdown, or the thread was killed)",
+                    ));
                 }
             }
             if self.cutter.has_output() {

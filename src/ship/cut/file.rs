@@ -104,7 +104,10 @@ impl FileState {
 
     /// Whether a chunk may end here in good order.
     pub(super) fn is_aligned(&self) -> bool {
-        self.head.done && self.event_start == self.position && !self.transaction.is_open() && self.position >= self.archived
+        self.head.done
+            && self.event_start == self.position
+            && !self.transaction.is_open()
+            && self.position >= self.archived
     }
 
     /// How many more bytes the open chunk takes.
@@ -189,7 +192,8 @@ impl FileState {
             self.head.done = true;
             if u32::try_from(event.len()).ok() == Some(part.header.length) {
                 self.previous = decode_set(self.body_of(&event)).map_err(|error| {
-                    Error::corrupt(format!("{}: the PREVIOUS_GTIDS event cannot be read", self.incarnation.file)).source(error)
+                    Error::corrupt(format!("{}: the PREVIOUS_GTIDS event cannot be read", self.incarnation.file))
+                        .source(error)
                 })?;
             }
         }

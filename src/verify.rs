@@ -1,0 +1,188 @@
+//! Verify: is what is archived there, whole, and good binlog?
+//!
+//! Without keys: every file's ranges are contiguous, files follow one another, every object's bytes have the digest
+//! that their name says, every header can be read. With `--deep` and a key: every chunk opens, gives exactly its bytes,
+//! overlapping chunks say the same, and the bytes are events whose lengths, positions and CRC32s agree, with the
+//! transactions that the metadata tells.
+//!
+//! Owns: the findings. Does not own: how chunks make a file (`archive`), how events look (`mysql`).
+//! Invariant: a problem is never only logged: it is a finding, and any finding makes the command fail.
+
+mod deep;
+mod walk;
+
+use futures_util::stream::{self, StreamExt};
+use serde::Serialize;
+
+use crate::archive::{Archive, FileState, Seam, StoredChunk};
+use crate::chunk::OpenedChunk;
+use crate::chunk::keys::Identities;
+use crate::error::{Error, Kind, Result};
+use crate::position::ServerUuid;
+
+/// Objects read at a time.
+const READS_AT_A_TIME: usize = 4;
+/// Findings kept; more are counted only.
+const FINDINGS_MAX: usize = 1000;
+
+/// What is wrong.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// The kind: `gap`, `corrupt`, `key`, `format`, `stranger` …
+    pub kind: &'static str,
+    /// The object, range or file.
+    pub what: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// The result.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Whether chunks were opened and events walked.
+    pub deep: bool,
+    /// Servers looked at.
+    pub servers: usize,
+    /// Files looked at.
+    pub files: usize,
+    /// Chunks looked at.
+    pub chunks: usize,
+    /// Bytes of their objects.
+    pub stored_bytes: u64,
+    /// Raw bytes they cover without a hole.
+    pub raw_bytes: u64,
+    /// With `--deep`: events walked.
+    pub events: u64,
+    /// With `--deep`: transactions walked.
+    pub transactions: u64,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// Findings that did not fit.
+    pub findings_left_out: usize,
+    #[serde(skip)]
+    worst: Option<Kind>,
+}
+
+impl Report {
+    fn add(&mut self, kind: Kind, what: impl Into<String>, problem: impl Into<String>) {
+        // Damage weighs more than a gap: it decides the exit code.
+        if self.worst != Some(Kind::Corrupt) {
+            self.worst = Some(kind);
+        }
+        if self.findings.len() >= FINDINGS_MAX {
+            self.findings_left_out = self.findings_left_out.saturating_add(1);
+            return;
+        }
+        let kind = match kind {
+            Kind::Gap => "gap",
+            Kind::Corrupt => "corrupt",
+            Kind::Key => "key",
+            Kind::Format => "format",
+            _ => "unreadable",
+        };
+        self.findings.push(Finding { kind, what: what.into(), problem: problem.into() });
+    }
+
+    fn add_error(&mut self, what: impl Into<String>, error: &Error) {
+        self.add(error.kind(), what, error.chain());
+    }
+
+    /// The error that the command ends with, if anything was found.
+    pub fn into_result(self) -> Result<Self> {
+        match (self.worst, self.findings.first()) {
+            (Some(kind), Some(first)) => {
+                let more = self.findings.len().saturating_add(self.findings_left_out).saturating_sub(1);
+                let rest = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+                Err(Error::new(kind, format!("{}: {}{rest}", first.what, first.problem)).hint(
+                    "what is damaged or missing here may still be on the server, or in the archive of a second agent",
+                ))
+            }
+            _ => Ok(self),
+        }
+    }
+}
+
+/// Told how many stored bytes were read.
+pub type OnBytes<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
+/// Verifies the whole archive, or one server's part.
+///
+/// # Errors
+/// Only what keeps it from looking at all (the archive cannot be listed). What it finds is in the report.
+pub async fn verify(
+    archive: &Archive,
+    only: Option<ServerUuid>,
+    keys: Option<&Identities>,
+    on_bytes: OnBytes<'_>,
+) -> Result<Report> {
+    let mut report = Report { deep: keys.is_some(), ..Report::default() };
+    let servers = match only {
+        Some(server) => vec![server],
+        None => archive.servers().await?,
+    };
+    for server in servers {
+        report.servers = report.servers.saturating_add(1);
+        let mut before: Option<FileState> = None;
+        for incarnation in archive.incarnations(&server).await? {
+            let chunks = archive.chunks(&server, &incarnation).await?;
+            report.files = report.files.saturating_add(1);
+            report.chunks = report.chunks.saturating_add(chunks.chunks.len());
+            report.stored_bytes = report.stored_bytes.saturating_add(chunks.stored_bytes());
+            report.raw_bytes = report.raw_bytes.saturating_add(chunks.cover.contiguous_end);
+            for stranger in &chunks.strangers {
+                report.add(Kind::Corrupt, stranger.to_string(), "no chunk of binvault's");
+            }
+            for hole in &chunks.cover.holes {
+                report.add(Kind::Gap, format!("{server} {incarnation}"), format!("bytes {hole} are missing"));
+            }
+            match keys {
+                Some(keys) => deep::verify_file(archive, &chunks, keys, on_bytes, &mut report).await,
+                None => digests(archive, &chunks.chunks, on_bytes, &mut report).await,
+            }
+            match archive.file_state_of(chunks, before.as_ref()).await {
+                Ok(state) => {
+                    seam(&state, before.is_some(), &mut report);
+                    before = Some(state);
+                }
+                Err(error) => report.add_error(format!("{server} {incarnation}"), &error),
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Holds a file's link against the file before it.
+fn seam(state: &FileState, has_former: bool, report: &mut Report) {
+    let what = || format!("{} {}", state.chunks.server, state.incarnation());
+    match &state.seam {
+        Seam::Joined => {}
+        Seam::Begins if !has_former => {}
+        Seam::Begins => report.add(Kind::Gap, what(), "does not say which file it follows: archiving began anew here"),
+        Seam::Unknown => report.add(Kind::Gap, what(), "its first chunk is missing"),
+        Seam::Missing { wanted, have } => {
+            let problem =
+                format!("follows {}, which ended at {}; the archive has it up to {have}", wanted.file, wanted.end);
+            report.add(Kind::Gap, what(), problem);
+        }
+    }
+}
+
+/// Reads every object and compares its digest.
+async fn digests(archive: &Archive, chunks: &[StoredChunk], on_bytes: OnBytes<'_>, report: &mut Report) {
+    let mut checks = stream::iter(chunks)
+        .map(|chunk| async move {
+            let object = archive.object(chunk).await?;
+            on_bytes(chunk.object.size);
+            let name = chunk.name.clone();
+            let checked = tokio::task::spawn_blocking(move || OpenedChunk::check(&name, &object)).await;
+            checked.map_err(|panic| Error::failed("a thread broke down").source(panic))?
+        })
+        .buffered(READS_AT_A_TIME);
+    for chunk in chunks {
+        match checks.next().await {
+            Some(Err(error)) => report.add_error(chunk.name.to_string(), &error),
+            Some(Ok(())) => {}
+            None => break,
+        }
+    }
+}
