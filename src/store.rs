@@ -1,12 +1,19 @@
 //! Where bytes live: one small trait over named, immutable objects, and the stores that implement it.
 //!
-//! Owns: the [`Store`] trait, object names ([`Key`]), the store's own error, and opening a store by URL.
+//! Owns: the [`Store`] trait, object names ([`Key`]), the store's own error, and opening a store by URL ([`open`]).
 //! Does not own: what the objects mean (that is `archive`), or what is in them (that is `chunk`).
 //!
 //! Invariants: [`Store::put_new`] never changes an object that exists; an object that can be seen is whole;
 //! a listing is complete or an error, whatever its size.
 
+pub mod disk;
+pub mod faults;
 pub mod key;
+pub mod memory;
+mod open;
+mod read;
+pub mod retry;
+pub mod s3;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +22,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use key::Key;
+pub use open::{StoreOptions, open};
+pub use read::{Entry, Listing, get_all, get_known, list_all, list_collect};
+
+/// How many entries a page of a listing has at most (S3's own limit).
+pub const LIST_PAGE_MAX: usize = 1000;
 
 /// A store that may be shared by every task.
 pub type SharedStore = Arc<dyn Store>;
@@ -170,7 +182,9 @@ impl From<StoreError> for crate::error::Error {
             StoreErrorKind::NoBucket => (Kind::Store, Some("create the bucket or folder, or correct archive.url")),
             StoreErrorKind::Denied => (
                 Kind::Store,
-                Some("the credentials need s3:PutObject, s3:GetObject and s3:ListBucket on the archive's prefix; a folder must be writable"),
+                Some(
+                    "the credentials need s3:PutObject, s3:GetObject and s3:ListBucket on the archive's prefix; a folder must be writable",
+                ),
             ),
             StoreErrorKind::Full => (Kind::Store, Some("make room where archive.url points to")),
             StoreErrorKind::NotFound | StoreErrorKind::Throttled | StoreErrorKind::Transient => (Kind::Store, None),

@@ -47,6 +47,13 @@ impl fmt::Display for Key {
     }
 }
 
+/// Keys sort and compare as their names do, so a map of keys can be asked by name.
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl AsRef<str> for Key {
     fn as_ref(&self) -> &str {
         &self.0
