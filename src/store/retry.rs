@@ -64,7 +64,7 @@ impl Retrying {
 
     /// An object of that name was there before our call, or before our answer got lost: it must be as large as ours.
     async fn check_size(&self, key: &Key, size: u64) -> Result<(), StoreError> {
-        let found = self.inner.head(key).await?.size;
+        let found = self.head(key).await?.size;
         if found == size {
             return Ok(());
         }
@@ -96,17 +96,11 @@ impl Store for Retrying {
 
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<Put, StoreError> {
         let size = body.len() as u64;
-        self.run(
-            || format!("put {key}"),
-            || async {
-                let put = self.inner.put_new(key, body.clone()).await?;
-                if put == Put::AlreadyThere {
-                    self.check_size(key, size).await?;
-                }
-                Ok(put)
-            },
-        )
-        .await
+        let put = self.run(|| format!("put {key}"), || self.inner.put_new(key, body.clone())).await?;
+        if put == Put::AlreadyThere {
+            self.check_size(key, size).await?;
+        }
+        Ok(put)
     }
 
     async fn put_over(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {

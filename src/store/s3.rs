@@ -30,6 +30,9 @@ use self::fail::{Verdict, classify};
 use super::{Key, LIST_PAGE_MAX, ListDepth, ListPage, ObjectMeta, Put, Store, StoreError, StoreErrorKind};
 use crate::clock;
 
+/// The highest byte offset a range may name: stores read it as a signed number.
+const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// A bucket, or a prefix in one, as a store.
 #[derive(Debug)]
 pub struct S3Store {
@@ -111,7 +114,7 @@ impl S3Store {
     }
 
     async fn get_object(&self, key: &Key, start: u64, length: u64) -> Result<Bytes, Verdict> {
-        let last = start.saturating_add(length.saturating_sub(1));
+        let last = start.saturating_add(length.saturating_sub(1)).min(OFFSET_MAX);
         let request = self.client.get_object().bucket(&self.options.bucket).key(self.name(key));
         let answer = match request.range(format!("bytes={start}-{last}")).send().await.map_err(classify) {
             Ok(answer) => answer,
@@ -181,7 +184,7 @@ impl Store for S3Store {
     }
 
     async fn get_range(&self, key: &Key, start: u64, length: u64) -> Result<Bytes, StoreError> {
-        if length == 0 {
+        if length == 0 || start > OFFSET_MAX {
             return self.head(key).await.map(|_| Bytes::new());
         }
         // The SDK's own limits end when the body begins.

@@ -12,7 +12,7 @@ use binvault::store::s3::{S3Options, S3Store};
 use binvault::store::{SharedStore, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::s3::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
+use crate::server::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
 
 /// A store and what must live as long as it.
 pub(crate) struct Fixture {

@@ -15,7 +15,7 @@
 mod behaviours;
 mod fixture;
 #[path = "../support/s3.rs"]
-mod s3;
+mod server;
 mod trouble;
 
 macro_rules! conformance {

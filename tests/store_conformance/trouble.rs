@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{quick, s3_options};
-use crate::s3::Server;
+use crate::server::Server;
 
 fn key() -> Key {
     Key::new("chunks/a/1").unwrap()
