@@ -2,8 +2,9 @@
 //!
 //! Owns: credentials, region, endpoint, TLS roots, timeouts, checksums. Does not own: requests, errors, retries.
 //!
-//! Why TLS is set up by hand: the SDK's own client panics where the machine has no CA certificates and where a CA file
-//! is no PEM; here both are errors that say what to do.
+//! Why TLS is set up by hand: without CA certificates on the machine the SDK's own client panics (debug builds) or
+//! trusts nobody and says so at the first request (release builds), and a CA file that is no PEM makes it panic; here
+//! both are errors at the start that say what to do.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
