@@ -37,8 +37,7 @@ work='' mysql=demo-$$ agent='' loads=()
 clean() {
   local code=$?
   trap - EXIT INT TERM HUP
-  [ -z "$agent" ] || kill -9 "$agent" 2> /dev/null || true
-  touch "$work/stop" 2> /dev/null || true
+  [ -z "$agent" ] || { kill -9 "$agent"; wait "$agent"; } 2> /dev/null || true
   [ "${#loads[@]}" = 0 ] || kill "${loads[@]}" 2> /dev/null || true
   "$lab" wipe "$mysql" > /dev/null 2>&1 || true
   if [ -z "$work" ]; then :
@@ -69,7 +68,7 @@ tell "$("$bv" --version), $("$bin/mysqld" --version | sed 's/.*Ver \([^ ]*\).*/M
 # --- 2: server and account ------------------------------------------------------------------------------------------
 
 step "Start the MySQL and make an account for the agent"
-port=$("$lab" start "$mysql" --max-binlog-size=16M --innodb-flush-log-at-trx-commit=2)
+port=$("$lab" start "$mysql" --max-binlog-size=8M --sync-binlog=0 --innodb-flush-log-at-trx-commit=2)
 sql() { "$lab" sql "$mysql" --batch --raw --skip-column-names "$@"; }
 password=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
 account="CREATE USER binvault@'%' IDENTIFIED BY '…'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO binvault@'%';"
@@ -93,7 +92,7 @@ password_file = "$work/password"
 url = "file://$work/archive"          # or "s3://bucket/prefix"
 recipients = ["$recipient"]
 TOML
-sed "s/^/     /; s|$work/||" "$work/binvault.toml"
+sed "s|$work|/…|; s/^/     /" "$work/binvault.toml"
 tell "The database host needs the public key only: it cannot read what it has archived."
 
 # --- 4: archive a busy server ---------------------------------------------------------------------------------------
@@ -103,11 +102,7 @@ start_agent() {
   "$bv" -c "$work/binvault.toml" run >> "$work/agent.log" 2>&1 < /dev/null &
   agent=$!
 }
-client() {
-  while [ ! -e "$work/stop" ]; do
-    sql demo -e "CALL business($1, 40)" > /dev/null 2>> "$work/load.log" || sleep 0.2
-  done
-}
+client() { sql demo -e "SET SESSION transaction_isolation = 'READ-COMMITTED'; CALL business($1)" > "$work/client-$1.log" 2>&1; }
 still_there() { kill -0 "$agent" 2> /dev/null || bad "the agent ended by itself"; }
 executed() { sql -e "SELECT SUM(seq) FROM demo.done"; }
 chunks() { find "$work/archive/chunks" -name '*.zst.age' 2> /dev/null | wc -l; }
@@ -138,8 +133,8 @@ step "Start it again: it finds its place in the archive, no state of its own is 
 start_agent
 wait_for_chunks "$((had + 2))"
 sleep "$load_seconds"; still_there
-touch "$work/stop"
-wait "${loads[@]}" || true
+sql -e "INSERT INTO demo.stopped VALUES (1)"
+wait "${loads[@]}" || bad "a client failed: $(cat "$work"/client-*.log)"
 loads=()
 sql -e "FLUSH BINARY LOGS"
 read -r last position _ < <(sql -e "SHOW BINARY LOG STATUS")
@@ -177,7 +172,8 @@ while read -r name; do
   size=$(stat -c %s "$work/export/$name") || bad "$name was not exported"
   if [ "$name" = "$last" ]; then
     # In use: its header carries one bit (at byte 22) that says so, which the server clears when it closes the file.
-    differing=$(cmp -l "$data/$name" "$work/export/$name" | awk '$1 != 22' | wc -l)
+    [ "$size" = "$(stat -c %s "$data/$name")" ] || bad "$name has another size"
+    differing=$({ cmp -l "$data/$name" "$work/export/$name" || true; } | awk '$1 != 22' | wc -l)
     [ "$differing" = 0 ] || bad "$name differs"
     good "$name  $(printf '%12s' "$(grouped "$size")") bytes  (in use; all but its in-use bit)"
   else
@@ -188,9 +184,9 @@ while read -r name; do
 done < "$data/binlog.index"
 
 step "Ask MySQL's own tool what is in them"
-show "$bin/mysqlbinlog" --verify-binlog-checksum 'export/binlog.*' '|' grep -c Xid
-exported=$(cd "$work/export" && "$bin/mysqlbinlog" --no-defaults --verify-binlog-checksum binlog.* | grep -c $'\tXid = ' || true)
-original=$(cd "$data" && "$bin/mysqlbinlog" --no-defaults --verify-binlog-checksum binlog.* | grep -c $'\tXid = ' || true)
+show "$bin/mysqlbinlog" --verify-binlog-checksum 'export/binlog.[0-9]*' '|' grep -c Xid
+exported=$(cd "$work/export" && "$bin/mysqlbinlog" --no-defaults --verify-binlog-checksum binlog.[0-9]* | grep -c $'\tXid = ')
+original=$(cd "$data" && "$bin/mysqlbinlog" --no-defaults --verify-binlog-checksum binlog.[0-9]* | grep -c $'\tXid = ' || true)
 [ "$exported" = "$original" ] && [ "$exported" -ge "$committed" ] ||
   bad "$exported transactions exported, $original on the server, $committed acknowledged to the clients"
 good "$(grouped "$exported") transactions, as on the server; every checksum right"

@@ -6,19 +6,20 @@ CREATE TABLE orders (
   id BIGINT PRIMARY KEY AUTO_INCREMENT, client INT NOT NULL, placed TIMESTAMP(6) DEFAULT CURRENT_TIMESTAMP(6),
   state ENUM('new', 'paid', 'shipped') NOT NULL DEFAULT 'new', note VARCHAR(400), details JSON, KEY (client, state));
 CREATE TABLE items (order_id BIGINT, line INT, article INT, price DECIMAL(10, 2), PRIMARY KEY (order_id, line));
+CREATE TABLE stopped (yes INT PRIMARY KEY);
 INSERT INTO done VALUES (1, 0), (2, 0), (3, 0);
 DELIMITER //
-CREATE PROCEDURE business(who INT, n INT)
+CREATE PROCEDURE business(who INT)
 BEGIN
   DECLARE i INT DEFAULT 0;
   DECLARE o BIGINT;
-  WHILE i < n DO
+  WHILE NOT EXISTS (SELECT 1 FROM stopped) DO
     -- each transaction counts itself, so that the demo can tell how many were acknowledged
     START TRANSACTION;
     INSERT INTO orders (client, note, details) VALUES (who, CONCAT('order of client ', who, ' ', REPEAT(HEX(i * 7919 + who), 20)),
       JSON_OBJECT('city', ELT(1 + i % 5, 'Aachen', 'Bergen', 'Cádiz', 'Dublin', 'Évora'), 'gift', i % 3 = 0));
     SET o = LAST_INSERT_ID();
-    INSERT INTO items VALUES (o, 1, i % 97, 9.90 + i), (o, 2, i % 89, 1.25), (o, 3, i % 83, RAND() * 100);
+    INSERT INTO items VALUES (o, 1, i % 97, 9.90 + i % 1000), (o, 2, i % 89, 1.25), (o, 3, i % 83, RAND() * 100);
     UPDATE done SET seq = seq + 1 WHERE client = who;
     COMMIT;
     START TRANSACTION;
