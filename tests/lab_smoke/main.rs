@@ -102,11 +102,13 @@ fn a_steady_load_keeps_its_pace() {
 fn oltp_has_the_shape_of_sysbench() {
     let server = Mysqld::start("oltp", oltp::FAST);
     oltp::prepare(&server);
+    let before = support::agent::cpu_seconds(server.pid().unsigned_abs());
     let start = binvault::clock::monotonic();
     let wanted = std::env::var("BINVAULT_OLTP_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(8_u64) << 20;
     let files = oltp::generate(&server, wanted);
     let bytes: u64 = files.iter().map(|path| path.metadata().unwrap().len()).sum();
-    println!("{bytes} bytes of OLTP binlog in {:?}", start.elapsed());
+    let cpu = support::agent::cpu_seconds(server.pid().unsigned_abs()) - before;
+    println!("{bytes} bytes of OLTP binlog in {:?}, {cpu:.1} CPU seconds of the server", start.elapsed());
     assert!(bytes.abs_diff(wanted) < wanted / 10, "{bytes} bytes instead of {wanted}");
     let name = files[0].file_name().unwrap().to_str().unwrap();
     let events = server.sql(&format!("SHOW BINLOG EVENTS IN '{name}' LIMIT 11000")).lines().count() as u64;
