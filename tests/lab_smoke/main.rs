@@ -49,7 +49,9 @@ fn run_and_look(server: &Mysqld, workload: &Workload) -> Option<String> {
 #[test]
 fn small_workloads_are_what_they_say() {
     let server = Mysqld::start("small", &[]);
-    let missing: Vec<String> = SMALL.iter().filter_map(|workload| run_and_look(&server, workload)).collect();
+    // Twice: they say that they can be run again.
+    let missing: Vec<String> =
+        SMALL.iter().chain(SMALL).filter_map(|workload| run_and_look(&server, workload)).collect();
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
