@@ -11,5 +11,6 @@ pub mod position;
 pub mod retry;
 pub mod run;
 pub mod ship;
+pub mod status;
 pub mod store;
 pub mod verify;
