@@ -456,6 +456,21 @@ mod tests {
     }
 
     #[test]
+    fn a_method_that_we_lack_is_named() {
+        let options = SourceOptions::new(Address::Socket("/s".into()), "u", None);
+        let cases: [(&[u8], &str); 3] = [
+            (b"\xfeclient_ed25519\0nonce", "client_ed25519"),
+            (b"\xfemysql_clear_password\0", "mysql_clear_password"),
+            (b"\xfe", "mysql_old_password"),
+        ];
+        for (payload, name) in cases {
+            let error = switch(payload, b"pw", Channel::Tls, &options).err().unwrap();
+            assert_eq!(error.kind(), Kind::Refused);
+            assert!(error.to_string().contains(name), "{error:?}");
+        }
+    }
+
+    #[test]
     fn the_password_is_not_shown() {
         let options =
             SourceOptions::new(Address::Socket("/s".into()), "u", Some(SecretString::from("hunter2".to_owned())));
