@@ -1,6 +1,7 @@
 //! The lab proves itself: every workload leaves what it says in a real server's binlog, servers come back after a stop and
 //! after SIGKILL, and none outlives its test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test that is how things fail")]
+#![allow(clippy::print_stdout, reason = "figures and a pid for whoever runs this with --nocapture")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -18,7 +19,7 @@ use support::{oltp, wait_until};
 /// What the stock tool prints for some files, cut into lines; the rows decoded.
 fn shows(files: &[std::path::PathBuf], word: &str) -> bool {
     let mut child = tool("mysqlbinlog")
-        .args(["--verify-binlog-checksum", "--verbose", "--base64-output=decode-rows"])
+        .args(["--verify-binlog-checksum", "-vv", "--base64-output=decode-rows"])
         .args(files)
         .stdout(Stdio::piped())
         .spawn()
@@ -33,30 +34,30 @@ fn shows(files: &[std::path::PathBuf], word: &str) -> bool {
     found
 }
 
-fn run_and_look(server: &Mysqld, workload: &Workload) {
+/// Runs one; what is missing, in words.
+fn run_and_look(server: &Mysqld, workload: &Workload) -> Option<String> {
     server.sql("FLUSH BINARY LOGS");
     let before = server.binlogs().len();
     workload.run(server);
     server.sql("FLUSH BINARY LOGS");
     let files = server.binlogs();
     let files = &files[before - 1..files.len() - 1];
-    assert!(shows(files, workload.shows), "{}: nothing in {files:?} shows {:?}", workload.name, workload.shows);
+    (!shows(files, workload.shows))
+        .then(|| format!("{}: nothing in {files:?} shows {:?}", workload.name, workload.shows))
 }
 
 #[test]
 fn small_workloads_are_what_they_say() {
     let server = Mysqld::start("small", &[]);
-    for workload in SMALL {
-        run_and_look(&server, workload);
-    }
+    let missing: Vec<String> = SMALL.iter().filter_map(|workload| run_and_look(&server, workload)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
 }
 
 #[test]
 fn big_workloads_are_what_they_say() {
     let server = Mysqld::start("big", &[]);
-    for workload in BIG {
-        run_and_look(&server, workload);
-    }
+    let missing: Vec<String> = BIG.iter().filter_map(|workload| run_and_look(&server, workload)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
     let largest = server.binlogs().iter().map(|path| path.metadata().unwrap().len()).max().unwrap();
     assert!(largest > 300_000_000, "the largest file has {largest} bytes");
 }
@@ -151,23 +152,21 @@ fn differences_are_found_and_told() {
     assert!(tell(&bytes, Extent::Prefix).unwrap().contains("offset 199"));
 }
 
-/// Run by the test below in a process of its own: starts a server, tells its pid, and waits to be killed.
 #[test]
-fn hold_a_server_if_asked_to() {
-    if std::env::var_os("BINVAULT_LAB_HOLD").is_some() {
+fn no_server_outlives_a_killed_test() {
+    const HOLD: &str = "BINVAULT_LAB_HOLD";
+    if std::env::var_os(HOLD).is_some() {
+        // This is the process that gets killed.
         let server = Mysqld::start("held", &[]);
         println!("\nholding {}", server.pid());
         std::thread::sleep(Duration::from_secs(600));
         drop(server);
+        return;
     }
-}
-
-#[test]
-fn no_server_outlives_a_killed_test() {
     support::lab::bin();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "hold_a_server_if_asked_to", "--nocapture"])
-        .env("BINVAULT_LAB_HOLD", "1")
+        .args(["--exact", "no_server_outlives_a_killed_test", "--nocapture"])
+        .env(HOLD, "1")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -104,6 +104,11 @@ fn sweep() {
             .and_then(|meta| meta.modified())
             .is_ok_and(|when| when.elapsed().is_ok_and(|age| age < Duration::from_secs(86_400)));
         if lock.try_lock().is_ok() && !fresh && !dir.join("keep").exists() {
+            if let Ok(sockets) = std::fs::read_to_string(dir.join("sockets")) {
+                drop(std::fs::remove_file(Path::new(&sockets).join("s")));
+                drop(std::fs::remove_file(Path::new(&sockets).join("s.lock")));
+                drop(std::fs::remove_dir(&sockets));
+            }
             drop(std::fs::remove_dir_all(&dir));
         }
     }
@@ -149,6 +154,7 @@ impl Mysqld {
         assert!(copied.success(), "cannot copy {} to {}", template.display(), dir.display());
         // A socket's path holds at most 107 bytes: it cannot live in a checkout that lies deep.
         let sockets = tempfile::Builder::new().prefix("bv").tempdir().expect("make a folder for the socket");
+        std::fs::write(dir.join("sockets"), sockets.path().to_str().unwrap()).unwrap();
         let options = options.iter().map(|&option| option.to_owned()).collect();
         let mut server = Self { dir, options, port: 0, sockets, guard: None, pid: 0, _lock: lock };
         for attempt in 0..5 {

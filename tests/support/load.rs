@@ -6,7 +6,7 @@
 use super::lab::{self, Mysqld};
 use super::oltp;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -88,7 +88,7 @@ impl Drop for Load {
 }
 
 /// One client's life: a batch, an answer, a pause. Returns when told to stop or when the server goes away.
-fn write(socket: &PathBuf, table: u32, batch: u32, pause: Duration, stop: &AtomicBool, done: &AtomicU64) {
+fn write(socket: &Path, table: u32, batch: u32, pause: Duration, stop: &AtomicBool, done: &AtomicU64) {
     let mut command = lab::tool("mysql");
     command
         .args(["-uroot", "--batch", "--skip-column-names", "--unbuffered", "oltp"])

@@ -29,7 +29,7 @@ pub fn prepare(server: &Mysqld) {
     script = script.replace(
         "CREATE TABLE words",
         "CREATE FUNCTION g(i INT, j INT) RETURNS CHAR(11) DETERMINISTIC\n\
-         RETURN LPAD(CONV(LEFT(MD5(i * 31 + j), 15), 16, 10) % 100000000000, 11, '0'); CREATE TABLE words",
+         RETURN LPAD(CONV(LEFT(SHA2(i * 31 + j, 256), 15), 16, 10) % 100000000000, 11, '0'); CREATE TABLE words",
     );
     for table in 1..=TABLES {
         script.push_str(&format!(

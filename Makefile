@@ -1,0 +1,41 @@
+# What there is to do here, one word each. `make` alone tells.
+
+CARGO ?= cargo
+LOCKED ?= --locked
+# What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
+DENY ?= all
+
+.PHONY: help demo test bench soak-kill soak-roundtrip fmt clippy doc deny check
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## see it work: a MySQL, the agent, a kill -9, and every byte back (builds first; then under two minutes)
+	@tests/demo/demo.sh
+
+test: ## all tests, on a real MySQL that they fetch and start themselves
+	$(CARGO) test $(LOCKED)
+
+bench: ## ingest side by side with mysqlbinlog, and its limits: a table, and a JSON beside it
+	$(CARGO) bench $(LOCKED)
+
+soak-kill: ## 200 SIGKILLs of the agent under load, on files and on S3
+	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --features failpoints --test soak_kill -- --nocapture
+
+soak-roundtrip: ## all workloads, many rounds: archived, exported, compared
+	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --test roundtrip -- --nocapture
+
+fmt: ## format the sources
+	$(CARGO) fmt
+
+clippy: ## lints, as errors
+	$(CARGO) clippy $(LOCKED) --all-targets -- -D warnings
+
+doc: ## the documentation, warnings as errors; begin reading at the crate's page
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --no-deps --document-private-items
+
+deny: ## licences, bans, sources and advisories of the dependencies (needs cargo-deny)
+	$(CARGO) deny --all-features --config .deny.toml check $(DENY)
+
+check: ## all that continuous integration does
+	@.ci/run
