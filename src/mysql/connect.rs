@@ -211,6 +211,12 @@ impl Link {
                 .source(error)
                 .hint("if the server asks for a client certificate, give one that its CA signed");
         }
+        if let PacketError::TooLarge { limit, .. } = error {
+            if limit == LOGIN_PAYLOAD_BYTES_MAX {
+                return self.nonsense("a packet that no login has").source(error);
+            }
+            return Error::failed(format!("exchange packets with {}", self.address)).source(error).definite();
+        }
         Error::new(Kind::Unreachable, format!("lose the connection to {}", self.address)).source(error)
     }
 

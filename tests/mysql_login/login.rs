@@ -2,13 +2,20 @@
 
 use super::*;
 
+/// Key files that are not there: turning their generation off is not enough, another default makes them.
+const NO_RSA_KEYS: &[&str] = &[
+    "--caching-sha2-password-auto-generate-rsa-keys=OFF",
+    "--caching-sha2-password-private-key-path=absent.pem",
+    "--caching-sha2-password-public-key-path=absent.pem",
+];
+
 fn create(server: &Mysqld, name: &str, password: &str) {
     server.sql(&format!("CREATE USER '{name}'@'%' IDENTIFIED BY '{password}'"));
 }
 
 #[tokio::test]
 async fn a_password_that_the_server_does_not_remember_is_proven_over_every_channel() {
-    let server = shared();
+    let server = &shared();
     let long = "p".repeat(190);
     // An RSA-OAEP block of 2048 bits holds 214 bytes; so long a password has to fit into it.
     for (index, password) in ["simple", "sp ace'-ü€ \\\\", long.as_str()].into_iter().enumerate() {
@@ -37,7 +44,7 @@ async fn a_password_that_the_server_does_not_remember_is_proven_over_every_chann
 
 #[tokio::test]
 async fn without_rsa_keys_the_clear_channel_works_exactly_while_the_server_remembers() {
-    let server = Mysqld::start("norsa", &["--caching-sha2-password-auto-generate-rsa-keys=OFF"]);
+    let server = Mysqld::start("norsa", NO_RSA_KEYS);
     create(&server, "agent", "pw");
     let (plain, protected) = (clear(&server, "agent", "pw"), tcp(server.port(), "agent", "pw", tls(TlsMode::Required)));
     // No key, so the full login is impossible here: whoever gets in was let in by the cache.
@@ -56,8 +63,27 @@ async fn without_rsa_keys_the_clear_channel_works_exactly_while_the_server_remem
 }
 
 #[tokio::test]
+async fn an_account_of_another_method_is_switched_to() {
+    let server = &shared();
+    for (name, password) in [("sha256", "p'w"), ("sha256_empty", "")] {
+        let quoted = password.replace('\'', "''");
+        server.sql(&format!("CREATE USER '{name}'@'%' IDENTIFIED WITH sha256_password BY '{quoted}'"));
+        for options in [
+            clear(server, name, password),
+            tcp(server.port(), name, password, tls(TlsMode::Required)),
+            socket(server, name, password),
+        ] {
+            let mut connection = connect(&options).await;
+            assert_eq!(value(&mut connection, "SELECT CURRENT_USER()").await, format!("{name}@%"));
+            let wrong = SourceOptions { password: secret("wrong"), ..options };
+            assert_says(&refused(&wrong).await, Kind::Refused, false, Some(1045));
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_empty_password_is_a_password() {
-    let server = shared();
+    let server = &shared();
     create(server, "nopassword", "");
     for options in [
         clear(server, "nopassword", ""),
@@ -71,7 +97,7 @@ async fn an_empty_password_is_a_password() {
 
 #[tokio::test]
 async fn the_server_sees_what_a_connection_is_for() {
-    let server = shared();
+    let server = &shared();
     create(server, "named", "pw");
     let mut connection = Connection::connect(&socket(server, "named", "pw"), "binvault dump").await.unwrap();
     let seen = server.sql(&format!(

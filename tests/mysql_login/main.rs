@@ -14,17 +14,22 @@ mod mariadb;
 mod refusal;
 mod trust;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use binvault::error::{Error, Kind};
 use binvault::mysql::{Address, Connection, SourceOptions, TlsMode, TlsOptions, server_code};
 use secrecy::SecretString;
 use support::lab::Mysqld;
 
-/// One server for the tests that do not change it for others. Its guard ends it with this process.
-fn shared() -> &'static Mysqld {
-    static SERVER: OnceLock<Mysqld> = OnceLock::new();
-    SERVER.get_or_init(|| Mysqld::start("login", &["--performance-schema=ON"]))
+/// One server for the tests that do not change it for others; it goes with the last of them.
+fn shared() -> Arc<Mysqld> {
+    static SERVER: Mutex<Weak<Mysqld>> = Mutex::new(Weak::new());
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    server.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(Mysqld::start("login", &["--performance-schema=ON"]));
+        *server = Arc::downgrade(&started);
+        started
+    })
 }
 
 fn secret(password: &str) -> Option<SecretString> {

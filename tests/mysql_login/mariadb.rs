@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use binvault::mysql::facts::{self, ServerFacts};
@@ -20,7 +21,7 @@ struct MariaDb {
 }
 
 impl MariaDb {
-    fn start(options: &[&str]) -> Self {
+    fn start() -> Self {
         let got = Command::new(support::repo().join("tests/lab/mysql.sh"))
             .args(["get", "mariadb"])
             .env("BINVAULT_LAB", support::lab_dir())
@@ -31,16 +32,13 @@ impl MariaDb {
         let bin = PathBuf::from(String::from_utf8(got.stdout).unwrap().trim());
         let dir = tempfile::Builder::new().prefix("bvm").tempdir().unwrap();
         bootstrap(&bin, dir.path());
-        let port = (22_000..24_000)
-            .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-            .expect("a free port between 22000 and 24000");
+        let port = free_port();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let guard = Command::new("setsid")
             .args(["sh", "-c", GUARD, "guard"])
             .args(mariadbd(&bin, dir.path()))
             .arg(format!("--socket={}", dir.path().join("s").display()))
             .args(["--bind-address=127.0.0.1", &format!("--port={port}"), "--log-bin=mdb", "--server-id=7"])
-            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
@@ -74,6 +72,19 @@ impl Drop for MariaDb {
         drop(self.guard.wait());
         if std::thread::panicking() {
             eprintln!("{}", support::tail(&self.dir.path().join("log"), 15));
+        }
+    }
+}
+
+/// A port between 22000 and 24000 that nobody listens on and that no other test here was given.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(step < 2_000, "no free port between 22000 and 24000");
+        let port = 22_000 + u16::try_from(std::process::id().wrapping_mul(97).wrapping_add(step) % 2_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }
@@ -117,7 +128,7 @@ fn bootstrap(bin: &Path, dir: &Path) {
 
 #[tokio::test]
 async fn the_native_method_works_whether_named_in_the_greeting_or_switched_to() {
-    let server = MariaDb::start(&[]);
+    let server = MariaDb::start();
     // The second account tries the socket's owner first, which is nobody's name here, and then switches the client to
     // the native method with a new nonce.
     server.sql(
@@ -148,7 +159,7 @@ async fn the_native_method_works_whether_named_in_the_greeting_or_switched_to() 
 
 #[tokio::test]
 async fn facts_of_a_mariadb_are_read_as_far_as_it_has_them() {
-    let server = MariaDb::start(&[]);
+    let server = MariaDb::start();
     server.sql("CREATE USER agent@'%' IDENTIFIED BY 'pw'; GRANT REPLICATION SLAVE ON *.* TO agent@'%'");
     let mut connection = connect(&tcp(server.port, "agent", "pw", tls(TlsMode::Disabled))).await;
     let facts = ServerFacts::read(&mut connection).await.unwrap();

@@ -9,7 +9,7 @@ use super::*;
 
 #[tokio::test]
 async fn refused_accounts_say_why_and_are_not_tried_again() {
-    let server = shared();
+    let server = &shared();
     server.sql(
         "CREATE USER wrong IDENTIFIED BY 'pw'; CREATE USER elsewhere@'192.0.2.1' IDENTIFIED BY 'pw';\
          CREATE USER locked IDENTIFIED BY 'pw' ACCOUNT LOCK; CREATE USER expired IDENTIFIED BY 'pw' PASSWORD EXPIRE",
@@ -35,7 +35,7 @@ async fn refused_accounts_say_why_and_are_not_tried_again() {
 
 #[tokio::test]
 async fn a_full_house_is_worth_another_try() {
-    let server = shared();
+    let server = &shared();
     server.sql("CREATE USER single IDENTIFIED BY 'pw' WITH MAX_USER_CONNECTIONS 1");
     let first = connect(&clear(server, "single", "pw")).await;
     assert_says(&refused(&clear(server, "single", "pw")).await, Kind::Unreachable, true, Some(1226));
@@ -73,22 +73,21 @@ async fn strangers_and_silence_on_the_port_are_told_apart() {
     assert_says(&error, Kind::Unreachable, true, None);
     assert!(error.to_string().contains("no answer within 0.3 s"), "{error:?}");
 
+    drop(listener.accept().await.unwrap());
+
     options.connect_timeout = Duration::from_secs(20);
     let greetings: [(&[u8], Kind, bool); 4] = [
         (b"\x05\0\0\0HTTP/", Kind::Refused, false),
         (b"\x0a\0\0\0\x0a9.7.4\0abc", Kind::Refused, false),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Kind::Unreachable, true),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", Kind::Refused, false),
         (b"", Kind::Unreachable, true),
     ];
     for (bytes, kind, retryable) in greetings {
         let server = async {
-            // The connection that timed out above waits first in the queue.
-            loop {
-                let (mut peer, _) = listener.accept().await.unwrap();
-                if peer.write_all(bytes).await.is_ok() && peer.shutdown().await.is_ok() {
-                    std::future::pending::<()>().await;
-                }
-            }
+            let (mut peer, _) = listener.accept().await.unwrap();
+            peer.write_all(bytes).await.unwrap();
+            peer.shutdown().await.unwrap();
+            std::future::pending::<()>().await;
         };
         let error = tokio::select! {
             error = refused(&options) => error,

@@ -36,7 +36,7 @@ fn with_ca(mode: TlsMode, ca: &Path) -> TlsOptions {
 
 #[tokio::test]
 async fn the_server_s_own_certificates_are_good_for_all_but_the_name() {
-    let server = shared();
+    let server = &shared();
     server.sql("CREATE USER trust IDENTIFIED BY 'pw'");
     let at = |tls| tcp(server.port(), "trust", "pw", tls);
     let ca = server.datadir().join("ca.pem");
@@ -94,7 +94,7 @@ async fn a_certificate_with_a_name_is_good_for_that_name_only() {
 
 #[tokio::test]
 async fn an_account_may_demand_a_client_certificate() {
-    let server = shared();
+    let server = &shared();
     server.sql("CREATE USER certified IDENTIFIED BY 'pw' REQUIRE X509");
     let (dir, stranger) = (server.datadir(), issue(&server.scratch(), "client", &[]));
     let mut options = tcp(server.port(), "certified", "pw", with_ca(TlsMode::VerifyCa, &dir.join("ca.pem")));
