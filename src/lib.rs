@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod chunk;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;

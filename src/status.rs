@@ -149,7 +149,9 @@ pub async fn status(archive: &Archive, source: Option<&SourceOptions>) -> Result
     let agents = archive.beacons().await?;
     let asked = match source {
         Some(source) => clock::with_timeout(ASK_LIMIT, ask(source)).await.and_then(|answer| {
-            answer.inspect_err(|error| tracing::debug!(error = %error.chain(), "the server does not say where it is")).ok()
+            answer
+                .inspect_err(|error| tracing::debug!(error = %error.chain(), "the server does not say where it is"))
+                .ok()
         }),
         None => None,
     };
@@ -239,7 +241,13 @@ fn gaps(files: &[FileState]) -> Vec<Gap> {
     gaps
 }
 
-fn lag(history: &History, durable: Option<&Position>, last: CommitTime, asked: Option<&Answer>, agents: &[Beacon]) -> Lag {
+fn lag(
+    history: &History,
+    durable: Option<&Position>,
+    last: CommitTime,
+    asked: Option<&Answer>,
+    agents: &[Beacon],
+) -> Lag {
     let from_server = asked.filter(|answer| answer.server == history.server.to_string());
     let beacon = agents.iter().filter(|beacon| beacon.server == history.server).max_by_key(|beacon| beacon.as_of_us);
     let known = from_server
@@ -271,7 +279,8 @@ pub async fn list(archive: &Archive) -> Result<ListReport> {
     for server in archive.servers().await? {
         let history = archive.history(&server).await?;
         for (index, state) in history.files.iter().enumerate() {
-            let joined_by_next = history.files.get(index.saturating_add(1)).is_some_and(|next| next.seam == Seam::Joined);
+            let joined_by_next =
+                history.files.get(index.saturating_add(1)).is_some_and(|next| next.seam == Seam::Joined);
             let closed = state.last.as_ref().is_some_and(|meta| meta.closes.is_some());
             listed.push(ListedFile {
                 server,
