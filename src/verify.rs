@@ -175,7 +175,7 @@ async fn digests(archive: &Archive, chunks: &[StoredChunk], on_bytes: OnBytes<'_
             on_bytes(chunk.object.size);
             let name = chunk.name.clone();
             let checked = tokio::task::spawn_blocking(move || OpenedChunk::check(&name, &object)).await;
-            checked.map_err(|panic| Error::failed("a thread broke down").source(panic))?
+            checked.map_err(|panic| Error::failed("a thread broke down").source(panic))?.map(|_| ())
         })
         .buffered(READS_AT_A_TIME);
     for chunk in chunks {

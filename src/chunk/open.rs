@@ -88,7 +88,34 @@ impl<'a> OpenedChunk<'a> {
     /// [`Kind::Corrupt`] if the object is not the one its name says, [`Kind::Key`] if no identity opens it,
     /// [`Kind::Format`] if its format is newer.
     pub fn new(name: &ChunkName, object: &'a [u8], identities: &Identities) -> Result<Self> {
-        Self::check(name, object)?;
+        let meta = Self::check(name, object)?;
+        let decryptor = age::Decryptor::new_buffered(object)
+            .map_err(|error| Error::corrupt("the age header cannot be read").source(error))?;
+        let plain = decryptor.decrypt(identities.iter()).map_err(|error| match error {
+            age::DecryptError::NoMatchingKeys => Error::new(Kind::Key, "none of the given identities opens this chunk")
+                .hint("give the private key of one of the archive's recipients with --identity FILE"),
+            other => Error::corrupt("decrypt").source(other),
+        })?;
+        let buffered: Box<dyn BufRead + 'a> = Box::new(io::BufReader::with_capacity(64 << 10, plain));
+        let mut frames = zstd::Decoder::with_buffer(buffered).map_err(|e| Error::failed("prepare zstd").source(e))?;
+        frames.window_log_max(WINDOW_LOG_MAX).map_err(|e| Error::failed("prepare zstd").source(e))?;
+        Ok(Self { left: name.range.len(), meta, frames, done: false })
+    }
+
+    /// Whether an object is the one that its name says, by its digest and its metadata (not authenticated yet, but
+    /// covered by the digest). Needs no key.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`] if it is not, [`Kind::Format`] if its format is newer.
+    pub fn check(name: &ChunkName, object: &[u8]) -> Result<ChunkMeta> {
+        let digest = digest_hex(object);
+        if digest != name.digest {
+            return Err(Error::corrupt(format!(
+                "the object's {} bytes have digest {digest}, its name says {}: it was damaged or exchanged",
+                object.len(),
+                name.digest
+            )));
+        }
         let HeaderRead::Whole(meta) = read_header(object)? else {
             return Err(Error::corrupt("the age header is cut short"));
         };
@@ -101,33 +128,7 @@ impl<'a> OpenedChunk<'a> {
                 "name and metadata disagree: the object stands under a name that is not its own",
             ));
         }
-        let decryptor = age::Decryptor::new_buffered(object)
-            .map_err(|error| Error::corrupt("the age header cannot be read").source(error))?;
-        let plain = decryptor.decrypt(identities.iter()).map_err(|error| match error {
-            age::DecryptError::NoMatchingKeys => Error::new(Kind::Key, "none of the given identities opens this chunk")
-                .hint("give the private key of one of the archive's recipients with --identity FILE"),
-            other => Error::corrupt("decrypt").source(other),
-        })?;
-        let buffered: Box<dyn BufRead + 'a> = Box::new(io::BufReader::with_capacity(64 << 10, plain));
-        let mut frames = zstd::Decoder::with_buffer(buffered).map_err(|e| Error::failed("prepare zstd").source(e))?;
-        frames.window_log_max(WINDOW_LOG_MAX).map_err(|e| Error::failed("prepare zstd").source(e))?;
-        Ok(Self { left: name.range.len(), meta: *meta, frames, done: false })
-    }
-
-    /// Whether an object is the one that its name says, by its digest. Needs no key.
-    ///
-    /// # Errors
-    /// [`Kind::Corrupt`] if it is not.
-    pub fn check(name: &ChunkName, object: &[u8]) -> Result<()> {
-        let digest = digest_hex(object);
-        if digest == name.digest {
-            return Ok(());
-        }
-        Err(Error::corrupt(format!(
-            "the object's {} bytes have digest {digest}, its name says {}: it was damaged or exchanged",
-            object.len(),
-            name.digest
-        )))
+        Ok(*meta)
     }
 
     /// The metadata, authenticated.

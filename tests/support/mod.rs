@@ -11,6 +11,7 @@ pub mod agent;
 pub mod compare;
 pub mod lab;
 pub mod load;
+pub mod mariadb;
 pub mod oltp;
 pub mod workload;
 
