@@ -39,6 +39,8 @@ pub struct Finding {
 /// The result.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
+    /// Version of this schema.
+    pub schema: u32,
     /// Whether chunks were opened and events walked.
     pub deep: bool,
     /// Servers looked at.
@@ -115,7 +117,7 @@ pub async fn verify(
     keys: Option<&Identities>,
     on_bytes: OnBytes<'_>,
 ) -> Result<Report> {
-    let mut report = Report { deep: keys.is_some(), ..Report::default() };
+    let mut report = Report { schema: 1, deep: keys.is_some(), ..Report::default() };
     let servers = match only {
         Some(server) => vec![server],
         None => archive.servers().await?,
