@@ -47,7 +47,8 @@ pub fn age(bytes: u64) -> Cost {
         while left > 0 {
             let take = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
             out.clear();
-            let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).unwrap();
+            let encryptor =
+                age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).unwrap();
             let mut writer = encryptor.wrap_output(std::mem::take(&mut out)).unwrap();
             writer.write_all(&chunk[..take]).unwrap();
             out = writer.finish().unwrap();

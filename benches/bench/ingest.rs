@@ -1,7 +1,5 @@
 //! Ingest: the agent into a file archive, against `mysqlbinlog --read-from-remote-server --raw`, from the same server.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use crate::alone;
@@ -108,7 +106,10 @@ fn report(total: u64, stored: [u64; 2], agent: &[Candidate; 2], peer: &Candidate
         let name = format!("CPU of zstd alone to that of {}", agent[index].name);
         say(&name, zstd / median(&agent[index].costs, |c| c.cpu_s), wanted);
     }
-    println!("  compression: level 1 {:.2}:1, level 3 {:.2}:1", total as f64 / stored[0] as f64, total as f64 / stored[1] as f64);
+    println!(
+        "  compression: level 1 {:.2}:1, level 3 {:.2}:1",
+        total as f64 / stored[0] as f64,
+        total as f64 / stored[1] as f64
+    );
     json!({ "bytes": total, "rows": rows, "ratios": ratios, "stored_bytes": stored })
 }
-

@@ -39,7 +39,10 @@ pub fn run(seconds: u64) -> Value {
     latencies.sort_by(f64::total_cmp);
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
     let (p50, p95, p99, max) = (at(0.5), at(0.95), at(0.99), at(1.0));
-    println!("  {} commits, flush interval {FLUSH_MS} ms: p50 {p50:.0} ms, p95 {p95:.0} ms, p99 {p99:.0} ms, max {max:.0} ms", latencies.len());
+    println!(
+        "  {} commits, flush interval {FLUSH_MS} ms: p50 {p50:.0} ms, p95 {p95:.0} ms, p99 {p99:.0} ms, max {max:.0} ms",
+        latencies.len()
+    );
     println!("  p99 above the flush interval: {:.0} ms (wanted: ≤ 50)", p99 - FLUSH_MS);
     println!("  the agent took {cpu:.2} CPU s and {:.1} MiB", peak as f64 / f64::from(1 << 20));
     json!({ "commits": latencies.len(), "flush_ms": FLUSH_MS, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "max_ms": max, "cpu_s": cpu, "peak_bytes": peak })

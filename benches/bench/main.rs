@@ -7,6 +7,7 @@
 //! `BINVAULT_BENCH_SECONDS` (steady load for the commit → durable part, default 20).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench fails like a test")]
 #![allow(clippy::print_stdout, reason = "its tables are its purpose")]
+#![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a clock is what a bench is for")]
 #![allow(unreachable_pub, missing_docs, reason = "a program of its own")]
 
 #[path = "../../tests/support/mod.rs"]

@@ -45,7 +45,9 @@ fn sample_peak(pid: u32) -> u64 {
     loop {
         let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return peak };
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let Some(kib) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()) else { return peak };
+        let Some(kib) = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()) else {
+            return peak;
+        };
         peak = peak.max(kib * 1024);
         std::thread::sleep(Duration::from_millis(5));
     }
