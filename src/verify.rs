@@ -95,9 +95,15 @@ impl Report {
             (Some(kind), Some(first)) => {
                 let more = self.findings.len().saturating_add(self.findings_left_out).saturating_sub(1);
                 let rest = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-                Err(Error::new(kind, format!("{}: {}{rest}", first.what, first.problem)).hint(
-                    "what is damaged or missing here may still be on the server, or in the archive of a second agent",
-                ))
+                let hint = match kind {
+                    Kind::Key => "give the private key of one of the archive's recipients with --identity FILE",
+                    Kind::Format => "use a newer binvault",
+                    _ => {
+                        "what is damaged or missing here may still be on the server: move damaged objects out of the \
+                         archive, and `binvault run` fetches the bytes again"
+                    }
+                };
+                Err(Error::new(kind, format!("{}: {}{rest}", first.what, first.problem)).hint(hint))
             }
             _ => Ok(self),
         }

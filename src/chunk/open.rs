@@ -15,6 +15,10 @@ pub const HEADER_BYTES_MAX: u64 = 16 << 20;
 /// Largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` takes without asking.
 const WINDOW_LOG_MAX: u32 = 27;
 
+/// What to do about an object that is not what its name says.
+const DAMAGED: &str = "move the object out of the archive: if the server still has the binlog, `binvault run` fetches the bytes again; \
+    else look for them in a second archive or an older version of the object";
+
 /// What the head of an object gave.
 #[derive(Debug)]
 pub enum HeaderRead {
@@ -114,7 +118,8 @@ impl<'a> OpenedChunk<'a> {
                 "the object's {} bytes have digest {digest}, its name says {}: it was damaged or exchanged",
                 object.len(),
                 name.digest
-            )));
+            ))
+            .hint(DAMAGED));
         }
         let HeaderRead::Whole(meta) = read_header(object)? else {
             return Err(Error::corrupt("the age header is cut short"));
@@ -126,7 +131,8 @@ impl<'a> OpenedChunk<'a> {
         if !same {
             return Err(Error::corrupt(
                 "name and metadata disagree: the object stands under a name that is not its own",
-            ));
+            )
+            .hint(DAMAGED));
         }
         Ok(*meta)
     }

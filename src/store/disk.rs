@@ -401,9 +401,7 @@ fn modified_us(found: &fs::Metadata) -> Option<u64> {
 fn classify(error: &io::Error) -> StoreErrorKind {
     match error.kind() {
         // FileTooLarge: a limit on the size of files (ulimit -f) that an object meets.
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            StoreErrorKind::Full
-        },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreErrorKind::Full,
         io::ErrorKind::PermissionDenied
         | io::ErrorKind::ReadOnlyFilesystem
         | io::ErrorKind::NotADirectory

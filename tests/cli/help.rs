@@ -35,7 +35,12 @@ fn help_texts_are_those_written_down() {
             std::fs::write(&path, &text).unwrap();
         }
         let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(text, written, "{} differs; if that is meant: BINVAULT_UPDATE=1 cargo test --test cli", path.display());
+        assert_eq!(
+            text,
+            written,
+            "{} differs; if that is meant: BINVAULT_UPDATE=1 cargo test --test cli",
+            path.display()
+        );
     }
 }
 
@@ -43,8 +48,12 @@ fn help_texts_are_those_written_down() {
 fn every_command_has_its_help_written_down() {
     let text = output_of(&["--help"]);
     let list = text.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let mut shown: Vec<&str> = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    let mut shown: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
     let mut known: Vec<&str> = COMMANDS.iter().copied().filter(|name| !name.is_empty()).collect();
     shown.sort_unstable();
     known.sort_unstable();

@@ -107,7 +107,10 @@ fn status_and_list() {
     let key = config.identity();
     let online = json(&config, &["status", "--json"]);
     let lag = &online["servers"][0]["lag"];
-    assert_eq!((lag["from"].as_str(), lag["bytes"].as_u64(), lag["seconds"].as_f64()), (Some("server"), Some(0), Some(0.0)));
+    assert_eq!(
+        (lag["from"].as_str(), lag["bytes"].as_u64(), lag["seconds"].as_f64()),
+        (Some("server"), Some(0), Some(0.0))
+    );
     let offline = json(&config, &["status", "--json", "--offline"]);
     assert_eq!(offline["servers"][0]["lag"]["from"], "beacon");
     assert_eq!(offline["agents"][0]["stopped"], true);
@@ -151,7 +154,12 @@ fn export() {
     assert!(!std::path::Path::new(to).exists(), "a plan writes nothing");
     let done = json(&config, &["export", "--to", to, "--json", "--identity", key]);
     let names = |document: &Value| {
-        document["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        document["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|file| file["path"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(names(&planned), names(&done), "the plan is what is done");
     assert_eq!(names(&done).len(), server.binlogs().len());

