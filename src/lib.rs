@@ -1,6 +1,7 @@
 //! binvault: archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
 
 pub mod archive;
+pub mod check;
 pub mod chunk;
 pub mod clock;
 pub mod config;
