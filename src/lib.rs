@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod check;
 pub mod chunk;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
@@ -12,5 +13,6 @@ pub mod position;
 pub mod retry;
 pub mod run;
 pub mod ship;
+pub mod status;
 pub mod store;
 pub mod verify;

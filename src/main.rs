@@ -1,3 +1,5 @@
-//! The `binvault` program.
+//! The `binvault` program: everything is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    binvault::cli::main()
+}

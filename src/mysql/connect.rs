@@ -211,6 +211,12 @@ impl Link {
                 .source(error)
                 .hint("if the server asks for a client certificate, give one that its CA signed");
         }
+        if let PacketError::TooLarge { limit, .. } = error {
+            if limit == LOGIN_PAYLOAD_BYTES_MAX {
+                return self.nonsense("a packet that no login has").source(error);
+            }
+            return Error::failed(format!("exchange packets with {}", self.address)).source(error).definite();
+        }
         Error::new(Kind::Unreachable, format!("lose the connection to {}", self.address)).source(error)
     }
 
@@ -452,6 +458,21 @@ mod tests {
             let payload: Vec<u8> = [0xfe].into_iter().chain(bytes).collect();
             let options = SourceOptions::new(Address::Socket("/s".into()), "u", None);
             let _ = switch(&payload, b"pw", Channel::Clear, &options);
+        }
+    }
+
+    #[test]
+    fn a_method_that_we_lack_is_named() {
+        let options = SourceOptions::new(Address::Socket("/s".into()), "u", None);
+        let cases: [(&[u8], &str); 3] = [
+            (b"\xfeclient_ed25519\0nonce", "client_ed25519"),
+            (b"\xfemysql_clear_password\0", "mysql_clear_password"),
+            (b"\xfe", "mysql_old_password"),
+        ];
+        for (payload, name) in cases {
+            let error = switch(payload, b"pw", Channel::Tls, &options).err().unwrap();
+            assert_eq!(error.kind(), Kind::Refused);
+            assert!(error.to_string().contains(name), "{error:?}");
         }
     }
 

@@ -202,7 +202,8 @@ impl TlsOptions {
         let hint = match cause {
             rustls::Error::InvalidCertificate(why) => self.certificate_hint(why, mode, address),
             rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_) => {
-                "the server must speak TLS 1.2 or 1.3 with modern ciphers; if it asks for a client certificate, give one"
+                "the server must speak TLS 1.2 or 1.3 with modern ciphers; if it asks for a client certificate, \
+                 give one; a connection that stays on this host may do with the TLS mode disabled"
                     .to_owned()
             }
             _ => "see the server's error log; its certificate must be X.509 version 3".to_owned(),

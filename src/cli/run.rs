@@ -1,0 +1,38 @@
+//! `run`: the agent.
+
+use clap::Args;
+
+use super::{output, signals};
+use crate::config::Config;
+use crate::error::Result;
+use crate::run::{RunOptions, run as run_agent};
+
+/// `binvault run`
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// End when everything is archived that the server has now
+    #[arg(long)]
+    once: bool,
+    /// Accept a server that the archive does not know, beside those it does
+    #[arg(long)]
+    adopt: bool,
+}
+
+pub(super) async fn run(config: &Config, args: &RunArgs) -> Result<()> {
+    let options = RunOptions {
+        source: config.source()?,
+        agent: config.agent(args.adopt)?,
+        ship: config.ship()?,
+        store: config.store(true)?,
+        recipients: config.recipients()?,
+        once: args.once,
+    };
+    let report = run_agent(options, signals::stop_token()?).await?;
+    let (counts, durable) = (report.counts, report.durable);
+    let position = durable.position.map_or_else(|| "nowhere yet".to_owned(), |position| position.to_string());
+    tracing::info!(
+        chunks = counts.chunks, raw = output::bytes(counts.raw_bytes), stored = output::bytes(counts.stored_bytes),
+        transactions = counts.transactions, durable = %position, "stopped in good order"
+    );
+    Ok(())
+}

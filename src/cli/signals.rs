@@ -1,0 +1,33 @@
+//! Signals: the first SIGTERM or SIGINT asks to stop in good order, the second ends at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+
+/// A token that the first signal cancels.
+///
+/// # Errors
+/// If signals cannot be watched.
+pub(super) fn stop_token() -> Result<CancellationToken> {
+    let failed = |error: std::io::Error| Error::failed("watch signals").source(error);
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = term.recv() => "SIGTERM",
+                _ = int.recv() => "SIGINT",
+            }
+        };
+        let name = next().await;
+        tracing::info!(signal = name, "stopping: sending what has been received; a second signal ends at once");
+        stop.cancel();
+        next().await;
+        tracing::warn!("ending at once; what was not sent is fetched from the server again at the next start");
+        std::process::exit(130);
+    });
+    Ok(token)
+}

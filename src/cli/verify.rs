@@ -1,0 +1,73 @@
+//! `verify`: proof, or what is wrong.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::archive::{KeyArgs, open, parse_server};
+use super::output;
+use crate::config::Config;
+use crate::error::Result;
+use crate::position::ServerUuid;
+use crate::verify::{Report, verify};
+
+/// `binvault verify`
+#[derive(Debug, Args)]
+pub(super) struct VerifyArgs {
+    /// Open every chunk and walk every event; needs a private key
+    #[arg(long)]
+    deep: bool,
+    /// Only this server's part
+    #[arg(long, value_name = "UUID", value_parser = parse_server)]
+    server: Option<ServerUuid>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<()> {
+    let keys = if args.deep { Some(args.keys.read(config)?) } else { None };
+    let archive = open(config).await?;
+    let bar = output::bar("verifying", 0);
+    let report = verify(&archive, args.server, keys.as_ref(), &|bytes| {
+        bar.inc_length(bytes);
+        bar.inc(bytes);
+    })
+    .await;
+    bar.finish_and_clear();
+    let report = report?;
+    if args.json {
+        output::json(&report)?;
+    } else {
+        show(&report);
+    }
+    let _ = std::io::stdout().flush();
+    report.into_result().map(|_| ())
+}
+
+fn show(report: &Report) {
+    for finding in &report.findings {
+        output::line(format!("{}: {}: {}", finding.kind, finding.what, finding.problem));
+    }
+    if report.findings_left_out > 0 {
+        output::line(format!("and {} more", report.findings_left_out));
+    }
+    let looked = format!(
+        "{} files, {} chunks, {} stored, {} raw",
+        report.files,
+        report.chunks,
+        output::bytes(report.stored_bytes),
+        output::bytes(report.raw_bytes)
+    );
+    let proof = match (report.findings.is_empty(), report.deep) {
+        (false, _) => "NOT WHOLE".to_owned(),
+        (true, false) => "whole: no gap, every digest right".to_owned(),
+        (true, true) => format!(
+            "whole: no gap, every chunk opened, {} events and {} transactions right",
+            report.events, report.transactions
+        ),
+    };
+    output::line(format!("{looked}: {proof}"));
+}
