@@ -1,4 +1,54 @@
-//! binvault: archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
+//! binvault archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
+//!
+//! This page is the architecture: the roads, the rooms, and the promises with the test that guards each.
+//!
+//! # The roads
+//!
+//! ```text
+//!   MySQL ─► mysql::dump ─► ship::receive ─► ship::cut ─► ship::seal ─► ship::upload ─► ship::commit ─► durable
+//!            checked         socket,          frames of     zstd + age    several at      in order        position
+//!            event pieces    timers           chunks        2 threads     a time
+//!
+//!   server's own files ◄─ export ◄─ chunk::OpenedChunk ◄─ archive (listing → ranges) ◄─ store
+//! ```
+//!
+//! A byte's way in: [`mysql::dump`] splits the socket's bytes into pieces of events and checks each CRC32;
+//! [`ship`]'s cutter puts them, unchanged, into frames of a chunk and writes down what the chunk holds; the sealer
+//! compresses frames on several threads and encrypts the chunk; uploads run in parallel, the commit follows their order;
+//! only then does the durable position move. A byte's way out: [`archive`] turns the listing into ranges, [`chunk`]
+//! opens objects, [`export`] writes files.
+//!
+//! # The rooms, from the top
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`cli`] | arguments, output, exit codes, signals |
+//! | [`run`], [`export`], [`verify`], [`status`] | one command's work each; they never use one another |
+//! | [`config`] | settings, their defaults, where secrets come from |
+//! | [`ship`] | MySQL → store: one generation of the pipeline |
+//! | [`archive`] | what is durable: files, ranges, gaps, the resume point, beacons |
+//! | [`chunk`] | the stored format: names, metadata, sealing and opening; pure |
+//! | [`store`] | named immutable objects in a folder, in S3, in memory |
+//! | [`mysql`] | what MySQL says: login, queries, the dump, events |
+//! | [`retry`], [`clock`], [`position`], [`error`] | the ground floor |
+//!
+//! Imports run downward only, siblings never import each other; `tests/layering.rs` holds the sources to it, and to the
+//! sizes of files and functions.
+//!
+//! # The promises, and what fails if one is broken
+//!
+//! 1. **Byte identity**: what is exported is the server's closed file, byte for byte (`tests/archive`: every kind of
+//!    workload, compared with the server's own files).
+//! 2. **Durable means stored**: the durable position moves over contiguous chunks that the store has acknowledged
+//!    (`ship::commit`; `make soak-kill` kills the agent at each stage and compares).
+//! 3. **No local state**: the resume point comes from the archive alone (`archive::resume`; the kill tests start from it).
+//! 4. **Immutable objects**: a chunk's name ends in the digest of its bytes; nothing is overwritten but beacons
+//!    (`tests/store_conformance`).
+//! 5. **The database host cannot read the history**: it has public keys only (`chunk::keys`; the tests of wrong keys).
+//! 6. **No lock-in**: `age -d | zstd -d` gives the bytes (`tests/archive`, with the stock tools).
+//! 7. **A gap is loud**: a hole or a missing tail shows in `status` and fails `verify` and `export` (`tests/trouble`).
+//! 8. **Bounded**: all bytes between the stages live in lent buffers with a budget (`ship::buffers`; the memory tests
+//!    send transactions many times larger).
 
 pub mod archive;
 pub mod check;

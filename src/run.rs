@@ -116,7 +116,7 @@ impl Agent {
         let mut until = None;
         loop {
             let before = self.progress.snapshot().chunks;
-            let Some(ended) = self.generation(&mut until).await.transpose() else { return Ok(()) };
+            let Some(ended) = Box::pin(self.generation(&mut until)).await.transpose() else { return Ok(()) };
             if self.stop.is_cancelled() {
                 // Stopping was asked for; a store or server that fails now is met again at the next start.
                 return ended.or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) });
@@ -141,7 +141,7 @@ impl Agent {
 
     /// One generation. `None`: told to stop before it began.
     async fn generation(&self, until: &mut Option<Position>) -> Result<Option<()>> {
-        let preparing = self.stop.run_until_cancelled(self.prepare(until)).await;
+        let preparing = self.stop.run_until_cancelled(Box::pin(self.prepare(until))).await;
         let Some(prepared) = preparing.transpose()? else { return Ok(None) };
         let Prepared { voyage, watch } = prepared;
         let (archive, server) = (voyage.archive.clone(), voyage.server);
@@ -150,16 +150,14 @@ impl Agent {
         let watcher = tokio::spawn(watch.run(watching.clone()));
         let shipped = ship(&self.options.ship, voyage).await;
         watching.cancel();
-        match watcher.await {
-            Ok(Ok(())) => shipped.map(Some),
-            // What the watcher found (a server that is not itself any more) explains more than a broken stream does.
-            Ok(Err(found)) => Err(found),
-            Err(panic) => shipped.and(Err(Error::failed("the watcher broke down").source(panic))),
-        }
+        let watch = watcher.await.map_err(|panic| Error::failed("the watcher broke down").source(panic));
+        shipped?;
+        watch?.last_word().await;
+        Ok(Some(()))
     }
 
     async fn prepare(&self, until: &mut Option<Position>) -> Result<Prepared> {
-        let RunOptions { agent, ship, recipients, once, .. } = &self.options;
+        let RunOptions { agent, recipients, once, .. } = &self.options;
         let store = open_store(&self.options.store, &self.hard_stop).await?;
         match store.sweep(SWEEP_AGE_S).await {
             Ok(0) => {}
@@ -180,19 +178,7 @@ impl Agent {
         if *once && until.is_none() {
             *until = Some(end.clone());
         }
-        let request = DumpRequest {
-            server_id: agent.replica_server_id(archive.id()),
-            replica_uuid: agent.replica_uuid(archive.id()),
-            report_host: agent.report_host.clone(),
-            report_port: agent.report_port,
-            heartbeat: ship.heartbeat,
-            net_write_timeout_s: agent.net_write_timeout_s,
-            file: file.to_string(),
-            position,
-            by_gtid,
-            non_block: false,
-            register: true,
-        };
+        let request = self.dump_request(&archive, &file, position, by_gtid);
         let connection = Connection::connect(&self.options.source, PROGRAM).await?;
         let tls = connection.is_tls();
         let stream = start_dump(connection, &request).await?;
@@ -215,6 +201,7 @@ impl Agent {
             oldest_file: logs.first().map(|log| log.name.clone()),
             progress: Arc::clone(&self.progress),
             source: self.options.source.clone(),
+            answer: None,
         };
         let voyage = Voyage {
             stream,
@@ -227,6 +214,23 @@ impl Agent {
             stop: self.stop.clone(),
         };
         Ok(Prepared { voyage, watch })
+    }
+
+    fn dump_request(&self, archive: &Archive, file: &BinlogFile, position: u64, by_gtid: bool) -> DumpRequest {
+        let RunOptions { agent, ship, .. } = &self.options;
+        DumpRequest {
+            server_id: agent.replica_server_id(archive.id()),
+            replica_uuid: agent.replica_uuid(archive.id()),
+            report_host: agent.report_host.clone(),
+            report_port: agent.report_port,
+            heartbeat: ship.heartbeat,
+            net_write_timeout_s: agent.net_write_timeout_s,
+            file: file.to_string(),
+            position,
+            by_gtid,
+            non_block: false,
+            register: true,
+        }
     }
 
     /// Asks the server who it is and what it has, and refuses what cannot be archived.

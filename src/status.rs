@@ -201,7 +201,7 @@ fn server_status(history: &History, asked: Option<&Answer>, agents: &[Beacon]) -
         gaps: gaps(files),
         files: files.len(),
         chunks: files.iter().map(|file| file.chunks.chunks.len()).sum(),
-        raw_bytes: files.iter().map(FileState::end).sum(),
+        raw_bytes: files.iter().map(FileState::contiguous_end).sum(),
         stored_bytes: files.iter().map(|file| file.chunks.stored_bytes()).sum(),
     }
 }
@@ -212,7 +212,7 @@ fn range(run: &[FileState]) -> Option<Range> {
     let set = |set: Option<String>| set.filter(|text| !text.is_empty());
     Some(Range {
         from: Position { file: first.incarnation().file.clone(), offset: 0 },
-        to: Position { file: last.incarnation().file.clone(), offset: last.end() },
+        to: Position { file: last.incarnation().file.clone(), offset: last.contiguous_end() },
         first_commit: time(first_commit),
         last_commit: time(last.chunks.high_commit()),
         executed_before: set(first.previous().map(ToString::to_string)),
@@ -286,7 +286,7 @@ pub async fn list(archive: &Archive) -> Result<ListReport> {
                 server,
                 file: state.incarnation().file.clone(),
                 created: created_text(state.incarnation().created_s),
-                bytes: state.end(),
+                bytes: state.contiguous_end(),
                 stored_bytes: state.chunks.stored_bytes(),
                 chunks: state.chunks.chunks.len(),
                 holes: state.holes().iter().map(ToString::to_string).collect(),

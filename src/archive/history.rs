@@ -43,7 +43,7 @@ impl FileState {
     }
 
     /// One past the last contiguous byte.
-    pub fn end(&self) -> u64 {
+    pub fn contiguous_end(&self) -> u64 {
         self.chunks.cover.contiguous_end
     }
 
@@ -96,7 +96,7 @@ impl History {
     /// The last contiguous byte of the newest run.
     pub fn position(&self) -> Option<Position> {
         let file = self.files.last()?;
-        Some(Position { file: file.incarnation().file.clone(), offset: file.end() })
+        Some(Position { file: file.incarnation().file.clone(), offset: file.contiguous_end() })
     }
 }
 
@@ -138,6 +138,6 @@ fn seam(link: Option<&Link>, before: Option<&FileState>) -> Seam {
         let incarnation = file.incarnation();
         incarnation.file == link.file && incarnation.created_s == link.created_s
     });
-    let have = there.map_or(0, FileState::end);
+    let have = there.map_or(0, FileState::contiguous_end);
     if have == link.end { Seam::Joined } else { Seam::Missing { wanted: link.clone(), have } }
 }

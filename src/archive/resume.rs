@@ -82,7 +82,7 @@ impl Archive {
 fn resume_file(files: &[FileState]) -> Option<&FileState> {
     let mut chosen: Option<&FileState> = None;
     for (index, file) in files.iter().enumerate().rev() {
-        if file.end() > 0 && (chosen.is_none() || !file.holes().is_empty()) {
+        if file.contiguous_end() > 0 && (chosen.is_none() || !file.holes().is_empty()) {
             chosen = Some(file);
         }
         let before = index.checked_sub(1).and_then(|before| files.get(before));
@@ -92,7 +92,7 @@ fn resume_file(files: &[FileState]) -> Option<&FileState> {
             Seam::Missing { have, .. } if *have > 0 => chosen = before,
             Seam::Missing { .. } => break,
             // Its first chunk is on its way, or lost: the file before it has to be read on from.
-            Seam::Unknown => chosen = before.filter(|before| before.end() > 0),
+            Seam::Unknown => chosen = before.filter(|before| before.contiguous_end() > 0),
         }
     }
     chosen
@@ -104,7 +104,7 @@ fn inside(file: &FileState) -> ResumeInFile {
     let last = file.last.as_ref();
     ResumeInFile {
         incarnation: file.incarnation().clone(),
-        end: file.end(),
+        end: file.contiguous_end(),
         resume: last.map_or(0, |meta| meta.resume),
         open: last.and_then(|meta| meta.open.clone()),
         since_start: executed.minus(&previous),

@@ -68,7 +68,7 @@ fn show_server(server: &ServerStatus) {
     for gap in &server.gaps {
         output::line(format!("GAP      {}: {}", gap.file, gap.problem));
     }
-    let ratio = if server.stored_bytes == 0 { 0 } else { server.raw_bytes.saturating_mul(10) / server.stored_bytes };
+    let ratio = server.raw_bytes.saturating_mul(10).checked_div(server.stored_bytes).unwrap_or(0);
     output::line(format!(
         "holds    {} files, {} chunks, {} raw as {} stored ({}.{}:1)",
         server.files,

@@ -1,6 +1,7 @@
 //! The second connection: asks how far the server is, says how far the archive is, and writes the beacon.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,9 @@ use crate::mysql::{Connection, SourceOptions};
 use crate::position::{Position, ServerUuid};
 use crate::ship::Progress;
 
+/// How long the last question and the last beacon may take each.
+const LAST_WORD_LIMIT: Duration = Duration::from_secs(3);
+
 /// Watches one generation.
 pub(super) struct Watch {
     pub(super) archive: Archive,
@@ -25,56 +29,65 @@ pub(super) struct Watch {
     pub(super) oldest_file: Option<String>,
     pub(super) progress: Arc<Progress>,
     pub(super) source: SourceOptions,
+    pub(super) answer: Option<Answer>,
 }
 
 /// What the server said last.
-struct Answer {
+pub(super) struct Answer {
     position: Position,
     as_of_us: u64,
 }
 
 impl Watch {
     /// Watches until `end`. Trouble with the server or a beacon is logged, not fatal: the stream itself decides.
-    pub(super) async fn run(mut self, end: CancellationToken) -> Result<()> {
-        let mut answer: Option<Answer> = None;
+    pub(super) async fn run(mut self, end: CancellationToken) -> Self {
         let mut caught_up = false;
         let mut beacon_due = clock::monotonic();
         loop {
-            match self.ask().await {
-                Ok(found) => answer = found.or(answer),
-                Err(error) => {
+            match end.run_until_cancelled(self.ask()).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
                     tracing::debug!(error = %error.chain(), "the server's position could not be asked");
-                    if let Ok(anew) = Connection::connect(&self.source, PROGRAM).await {
+                    if let Some(Ok(anew)) = end.run_until_cancelled(Connection::connect(&self.source, PROGRAM)).await {
                         self.asked = anew;
                     }
                 }
+                None => return self,
             }
-            caught_up = self.tell(answer.as_ref(), caught_up);
+            caught_up = self.tell(caught_up);
             let now = clock::monotonic();
             if now >= beacon_due {
-                self.beacon(answer.as_ref(), false).await;
+                end.run_until_cancelled(self.beacon(false)).await;
                 beacon_due = now.checked_add(self.agent.beacon_interval).unwrap_or(now);
             }
             if end.run_until_cancelled(clock::sleep(self.agent.poll_interval)).await.is_none() {
-                break;
+                return self;
             }
         }
-        // The last word: what is durable now, against what the server says now, if it still answers.
-        let last = self.ask().await.ok().flatten().or(answer);
-        self.beacon(last.as_ref(), true).await;
+    }
+
+    /// The last word of an agent that ends in good order: what is durable now, against what the server says now, if it
+    /// still answers.
+    pub(super) async fn last_word(mut self) {
+        let asked = clock::with_timeout(LAST_WORD_LIMIT, self.ask()).await;
+        if !matches!(asked, Some(Ok(()))) {
+            tracing::debug!("the server's last position could not be asked");
+        }
+        clock::with_timeout(LAST_WORD_LIMIT, self.beacon(true)).await;
+    }
+
+    async fn ask(&mut self) -> Result<()> {
+        let as_of_us = clock::now_us();
+        if let Some(status) = binlog_status(&mut self.asked).await? {
+            let position = Position { file: parse_file(&status.file)?, offset: status.position };
+            self.answer = Some(Answer { position, as_of_us });
+        }
         Ok(())
     }
 
-    async fn ask(&mut self) -> Result<Option<Answer>> {
-        let as_of_us = clock::now_us();
-        let Some(status) = binlog_status(&mut self.asked).await? else { return Ok(None) };
-        let position = Position { file: parse_file(&status.file)?, offset: status.position };
-        Ok(Some(Answer { position, as_of_us }))
-    }
-
     /// Says once when the archive has caught up, and once when it has fallen behind again.
-    fn tell(&self, answer: Option<&Answer>, was: bool) -> bool {
-        let (Some(answer), Some(durable)) = (answer, self.progress.durable().position) else { return was };
+    fn tell(&self, was: bool) -> bool {
+        let (Some(answer), Some(durable)) = (&self.answer, self.progress.durable().position) else { return was };
         let is = durable >= answer.position;
         if is && !was {
             let counts = self.progress.snapshot();
@@ -88,7 +101,8 @@ impl Watch {
         was || is
     }
 
-    async fn beacon(&self, answer: Option<&Answer>, stopped: bool) {
+    async fn beacon(&self, stopped: bool) {
+        let answer = self.answer.as_ref();
         let beacon = Beacon {
             format: FORMAT_VERSION,
             agent: self.agent.id.clone(),

@@ -327,3 +327,6 @@ impl Cutter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

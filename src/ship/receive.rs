@@ -67,12 +67,13 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
         let flush_at = stage.chunk_opened.and_then(|opened| opened.checked_add(options.flush_interval));
         match stage.wait(flush_at, heard.checked_add(silence_max), &stop).await? {
             Wake::Read(bytes) => {
-                heard = clock::monotonic();
                 stage.progress.received(bytes);
                 stage.reader.filled(bytes);
-                if !stage.drain(heard).await? || stage.ended {
+                if !stage.drain(clock::monotonic()).await? || stage.ended {
                     return Ok(());
                 }
+                // Waiting for the sealer is no silence of the server's.
+                heard = clock::monotonic();
             }
             Wake::FlushDue => {
                 stage.chunk_opened = None;
