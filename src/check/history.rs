@@ -51,7 +51,7 @@ pub(super) async fn judge(survey: &Survey, examined: &Examined, findings: &mut V
 enum Known {
     Nothing,
     Others(String),
-    This(ResumePoint),
+    This(Box<ResumePoint>),
 }
 
 async fn resume(archive: &Archive, server: &ServerUuid) -> Result<Known> {
@@ -62,7 +62,7 @@ async fn resume(archive: &Archive, server: &ServerUuid) -> Result<Known> {
     if !servers.contains(server) {
         return Ok(Known::Others(servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
     }
-    archive.resume_point(server).await.map(Known::This)
+    Ok(Known::This(Box::new(archive.resume_point(server).await?)))
 }
 
 /// Whether the server still has what comes next, and for how long.
