@@ -99,6 +99,17 @@ impl AgentConfig {
         self.rewrite(&text.replacen(from, to, 1));
     }
 
+    /// Follows the server by its unix socket instead of TCP.
+    pub fn use_socket(&self, server: &Mysqld) {
+        let url = format!("url = \"mysql://binvault@127.0.0.1:{}\"", server.port());
+        self.edit(&url, &format!("socket = \"{}\"\nuser = \"binvault\"", server.socket().display()));
+    }
+
+    /// Adds settings to `[source]`.
+    pub fn source(&self, toml: &str) {
+        self.edit("[source]\n", &format!("[source]\n{toml}\n"));
+    }
+
     /// Sets an environment variable for every command of this configuration.
     pub fn env(&mut self, name: &str, value: &str) {
         self.extra_env.push((name.to_owned(), value.to_owned()));
@@ -181,13 +192,13 @@ impl AgentConfig {
         self.ok(&["verify", "--deep", "--identity", key.to_str().unwrap()])
     }
 
-    /// `status --json`, parsed; `None` where there is no archive yet.
+    /// `status --json` from the archive alone, parsed; `None` where there is no archive yet.
     pub fn status(&self) -> Option<serde_json::Value> {
-        let out = self.output(&["status", "--json"]);
+        let out = self.output(&["status", "--offline", "--json"]);
         serde_json::from_slice(&out.stdout).ok()
     }
 
-    /// The durable file and position, as `status` tells it.
+    /// The durable file and position, as `status` tells it from the archive alone.
     pub fn durable(&self) -> Option<(String, u64)> {
         position_in(&self.status()?)
     }
@@ -310,7 +321,7 @@ impl Agent<'_> {
                 "the archive stands at {durable:?}, not {target:?}; the log ends:\n{}",
                 self.log_tail()
             );
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
@@ -353,15 +364,8 @@ fn reached(have: &(String, u64), want: &(String, u64)) -> bool {
     (number(&have.0), have.1) >= (number(&want.0), want.1)
 }
 
-/// The durable position in `status --json`: the object `durable` with a `file` and a `position`, wherever it stands.
+/// The durable position in `status --json`: that of the server archived last.
 fn position_in(status: &serde_json::Value) -> Option<(String, u64)> {
-    if let Some(durable) = status.get("durable").filter(|durable| durable.is_object()) {
-        let file = durable.get("file")?.as_str()?.to_owned();
-        return Some((file, durable.get("position")?.as_u64()?));
-    }
-    match status {
-        serde_json::Value::Object(map) => map.values().find_map(position_in),
-        serde_json::Value::Array(list) => list.iter().find_map(position_in),
-        _ => None,
-    }
+    let durable = status.get("servers")?.as_array()?.last()?.get("durable")?;
+    Some((durable.get("file")?.as_str()?.to_owned(), durable.get("offset")?.as_u64()?))
 }

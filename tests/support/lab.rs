@@ -121,6 +121,7 @@ pub struct SqlError(pub String);
 /// A running (or stopped, or killed) server.
 pub struct Mysqld {
     dir: PathBuf,
+    program: PathBuf,
     options: Vec<String>,
     port: u16,
     sockets: tempfile::TempDir,
@@ -133,6 +134,15 @@ impl Mysqld {
     /// A fresh server with binlogs and GTIDs on; `options` (`--name=value`) come after the defaults. `root` has no
     /// password and is `root@localhost`.
     pub fn start(hint: &str, options: &[&str]) -> Self {
+        Self::start_as(hint, options, |_| bin().join("mysqld"))
+    }
+
+    /// As [`Mysqld::start`], with a keyring, as `--binlog-encryption=ON` needs one.
+    pub fn start_with_keyring(hint: &str, options: &[&str]) -> Self {
+        Self::start_as(hint, options, super::keyring::program)
+    }
+
+    fn start_as(hint: &str, options: &[&str], program: impl Fn(&Path) -> PathBuf) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let template = template();
         let dir = lab_dir().join("var").join(format!(
@@ -156,7 +166,8 @@ impl Mysqld {
         let sockets = tempfile::Builder::new().prefix("bv").tempdir().expect("make a folder for the socket");
         std::fs::write(dir.join("sockets"), sockets.path().to_str().unwrap()).unwrap();
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self { dir, options, port: 0, sockets, guard: None, pid: 0, _lock: lock };
+        let program = program(&dir);
+        let mut server = Self { dir, program, options, port: 0, sockets, guard: None, pid: 0, _lock: lock };
         for attempt in 0..5 {
             server.port = free_port();
             match server.launch(&[]) {
@@ -184,7 +195,7 @@ impl Mysqld {
         drop(std::fs::remove_file(self.socket()));
         let mut guard = Command::new("setsid")
             .args(["sh", "-c", GUARD, "guard"])
-            .arg(bin().join("mysqld"))
+            .arg(&self.program)
             .arg("--no-defaults")
             .args(DEFAULTS)
             .arg(format!("--user={}", user()))

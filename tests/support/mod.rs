@@ -9,8 +9,10 @@
 
 pub mod agent;
 pub mod compare;
+pub mod keyring;
 pub mod lab;
 pub mod load;
+pub mod mariadb;
 pub mod oltp;
 pub mod workload;
 
