@@ -75,7 +75,7 @@ impl ShipOptions {
 
     /// Frames that may exist at a time: those the cutter holds, those in the queue and those being compressed.
     fn frames(&self) -> usize {
-        let held = cut::SPARES.saturating_add(1).saturating_add(self.sealers);
+        let held = cut::spares(self.frame_bytes()).saturating_add(1).saturating_add(self.sealers);
         if self.compress.long_window_log.is_some() { held } else { held.saturating_add(CUT_QUEUE) }
     }
 }

@@ -259,13 +259,16 @@ fn whole_event(event: &[u8], checksum: &mut ChecksumAlgorithm) -> Result<Header>
         types::HEARTBEAT | types::HEARTBEAT_V2 => false,
         _ => *checksum == ChecksumAlgorithm::Crc32 && !header.is_artificial_rotate(),
     };
-    if checked && !checksum_holds(event) {
-        return Err(bad_checksum(&header));
-    }
+    let holds = !checked || checksum_holds(event);
     if header.kind == types::FORMAT_DESCRIPTION {
         *checksum = FormatDescription::parse(event)?.checksum;
+        // Repeated for a dump that starts inside the file, it is changed (its end becomes 0), and of a file without
+        // checksums the server then leaves the old one as it was. That copy is never stored.
+        if header.log_pos == 0 && *checksum == ChecksumAlgorithm::None {
+            return Ok(header);
+        }
     }
-    Ok(header)
+    if holds { Ok(header) } else { Err(bad_checksum(&header)) }
 }
 
 fn length_mismatch(header: &Header, packet: usize) -> Error {

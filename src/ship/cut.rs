@@ -20,15 +20,17 @@ use super::buffers::Buffer;
 use crate::archive::{ResumeInFile, ResumePoint};
 use crate::chunk::{ChunkMeta, Close, Link};
 use crate::error::{Error, Kind, Result};
-use crate::mysql::dump::EventPart;
+use crate::mysql::dump::{BUFFER_BYTES as DUMP_BUFFER_BYTES, EventPart};
 use crate::mysql::event::{
     FIRST_EVENT, FormatDescription, GtidEvent, HEADER_BYTES, Header, MAGIC, Rotate, artificial_body, types,
 };
 use crate::position::{BinlogFile, CommitTime, Position, ServerUuid};
 
-/// Empty buffers the cutter must have before it is given a piece: a piece may fill the current one, end a chunk and
-/// begin the next.
-pub(super) const SPARES: usize = 3;
+/// Empty buffers the cutter must have before it is given a piece: the piece may end a chunk before it begins, fill as
+/// many frames (or chunks of a frame) as it is long, and begin one more.
+pub(super) fn spares(frame_bytes: usize) -> usize {
+    DUMP_BUFFER_BYTES.div_ceil(frame_bytes.max(1)).saturating_add(2)
+}
 
 /// Sizes, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -88,15 +90,15 @@ impl Cutter {
             announced: None,
             file: None,
             current: None,
-            spares: Vec::with_capacity(SPARES),
-            out: VecDeque::with_capacity(2 * SPARES),
+            spares: Vec::new(),
+            out: VecDeque::new(),
             end_wanted: false,
         }
     }
 
     /// How many spare buffers it would like to be given before the next piece.
     pub(crate) fn spares_wanted(&self) -> usize {
-        SPARES.saturating_sub(self.spares.len())
+        spares(self.options.frame_bytes).saturating_sub(self.spares.len())
     }
 
     /// Takes an empty buffer of at least a frame's capacity.

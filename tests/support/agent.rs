@@ -296,6 +296,11 @@ impl Agent<'_> {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The file of what it says; it stays when the agent has ended.
+    pub fn log_path(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     /// The end of what it has said.
     pub fn log_tail(&self) -> String {
         tail(&self.log, 30)
@@ -303,7 +308,7 @@ impl Agent<'_> {
 
     /// Waits until the archive holds all that the server has written at the time of the call.
     pub fn wait_caught_up(&mut self, server: &Mysqld) {
-        self.wait_archived(&server.position(), Duration::from_secs(300));
+        self.wait_archived(&server.position(), Duration::from_secs(120));
     }
 
     /// Waits until the archive reaches this file and position.

@@ -114,3 +114,20 @@ proptest! {
         let _ = read(&stream, piece);
     }
 }
+
+#[test]
+fn a_repeated_description_of_a_file_without_checksums_may_keep_its_old_one() {
+    let end_at = |algorithm: u8, log_pos: u32| {
+        let mut event = format_description(algorithm);
+        event[0] ^= 1;
+        event[13..17].copy_from_slice(&log_pos.to_le_bytes());
+        read(&packets(&event), 4096)
+    };
+    assert_eq!(end_at(0, 0).unwrap().0.len(), 1);
+    // A checksum that is wrong anywhere else is damage.
+    assert_eq!(end_at(0, 127).unwrap_err().kind(), crate::error::Kind::Corrupt);
+    let mut event = format_description(1);
+    let last = event.len() - 1;
+    event[last] ^= 1;
+    assert_eq!(read(&packets(&event), 4096).unwrap_err().kind(), crate::error::Kind::Corrupt);
+}

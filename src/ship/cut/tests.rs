@@ -107,7 +107,7 @@ impl Feed {
     fn new(from: &ResumePoint) -> Self {
         let options = CutOptions { chunk_bytes: CHUNK, frame_bytes: FRAME };
         let cutter = Cutter::new(options, Uuid::nil(), ServerUuid(Uuid::nil()), from);
-        Self { cutter, pool: BufferPool::new(16 << 20, 16 << 20), out: Out::default() }
+        Self { cutter, pool: BufferPool::new(64 << 20, 64 << 20), out: Out::default() }
     }
 
     async fn part(&mut self, part: EventPart<'_>) -> Result<()> {
