@@ -20,7 +20,7 @@ bench: ## ingest side by side with mysqlbinlog, and its limits: a table, and a J
 	$(CARGO) bench $(LOCKED)
 
 soak-kill: ## 200 SIGKILLs of the agent under load, on files and on S3
-	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --features failpoints --test soak_kill -- --nocapture
+	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --features failpoints --test kill -- --nocapture
 
 soak-roundtrip: ## all workloads, many rounds: archived, exported, compared
 	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --test roundtrip -- --nocapture

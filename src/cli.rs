@@ -119,7 +119,9 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Init(args) => keygen::init(&args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "binvault", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "binvault", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
         Command::Man { to } => keygen::man(Cli::command(), to.as_deref()),

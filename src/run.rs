@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use self::start::{Start, choose};
+use self::start::{Start, choose_first};
 use crate::archive::Archive;
 use crate::chunk::keys::Recipients;
 use crate::clock;
@@ -147,10 +147,17 @@ impl Agent {
         let (archive, server) = (voyage.archive.clone(), voyage.server);
         tracing::debug!(%server, archive = %archive.id(), "generation begins");
         let watching = CancellationToken::new();
-        let watcher = tokio::spawn(watch.run(watching.clone()));
-        let shipped = ship(&self.options.ship, voyage).await;
+        let mut watcher = tokio::spawn(watch.run(watching.clone()));
+        let broke_down = |panic| Error::failed("the watcher broke down").source(panic);
+        let shipped = tokio::select! {
+            shipped = ship(&self.options.ship, voyage) => shipped,
+            // It ends by itself only for a reason.
+            watch = &mut watcher => {
+                return Err(watch.map_err(broke_down)?.reset.unwrap_or_else(|| Error::failed("the watcher ended")));
+            }
+        };
         watching.cancel();
-        let watch = watcher.await.map_err(|panic| Error::failed("the watcher broke down").source(panic));
+        let watch = watcher.await.map_err(broke_down);
         shipped?;
         watch?.last_word().await;
         Ok(Some(()))
@@ -168,13 +175,14 @@ impl Agent {
         let survey = self.survey().await?;
         let Survey { facts, server, logs, end, mut asked } = survey;
         self.check_known(&archive, &server).await?;
-        let resume = archive.resume_point(&server).await?;
+        let places = archive.resume_points(&server).await?;
         let by_gtid = facts.gtid_mode.as_deref() == Some("ON");
-        let begins_anew = resume.inside.is_none();
-        if let Some(inside) = resume.inside.as_ref().filter(|_| by_gtid) {
+        let newest = places.last().and_then(|place| place.inside.as_ref());
+        let begins_anew = newest.is_none();
+        if let Some(inside) = newest.filter(|_| by_gtid) {
             start::check_executed(&mut asked, &inside.executed()).await?;
         }
-        let Start { file, position, from } = choose(resume, &logs, agent.start, &end, by_gtid)?;
+        let Start { file, position, from } = choose_first(places, &logs, agent.start, &end, by_gtid)?;
         if *once && until.is_none() {
             *until = Some(end.clone());
         }
@@ -202,6 +210,7 @@ impl Agent {
             progress: Arc::clone(&self.progress),
             source: self.options.source.clone(),
             answer: None,
+            reset: None,
         };
         let voyage = Voyage {
             stream,

@@ -39,6 +39,8 @@ pub struct Finding {
 /// The result.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
+    /// Version of this schema.
+    pub schema: u32,
     /// Whether chunks were opened and events walked.
     pub deep: bool,
     /// Servers looked at.
@@ -93,9 +95,15 @@ impl Report {
             (Some(kind), Some(first)) => {
                 let more = self.findings.len().saturating_add(self.findings_left_out).saturating_sub(1);
                 let rest = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-                Err(Error::new(kind, format!("{}: {}{rest}", first.what, first.problem)).hint(
-                    "what is damaged or missing here may still be on the server, or in the archive of a second agent",
-                ))
+                let hint = match kind {
+                    Kind::Key => "give the private key of one of the archive's recipients with --identity FILE",
+                    Kind::Format => "use a newer binvault",
+                    _ => {
+                        "what is damaged or missing here may still be on the server: move damaged objects out of the \
+                         archive, and `binvault run` fetches the bytes again"
+                    }
+                };
+                Err(Error::new(kind, format!("{}: {}{rest}", first.what, first.problem)).hint(hint))
             }
             _ => Ok(self),
         }
@@ -115,7 +123,7 @@ pub async fn verify(
     keys: Option<&Identities>,
     on_bytes: OnBytes<'_>,
 ) -> Result<Report> {
-    let mut report = Report { deep: keys.is_some(), ..Report::default() };
+    let mut report = Report { schema: 1, deep: keys.is_some(), ..Report::default() };
     let servers = match only {
         Some(server) => vec![server],
         None => archive.servers().await?,
@@ -175,7 +183,7 @@ async fn digests(archive: &Archive, chunks: &[StoredChunk], on_bytes: OnBytes<'_
             on_bytes(chunk.object.size);
             let name = chunk.name.clone();
             let checked = tokio::task::spawn_blocking(move || OpenedChunk::check(&name, &object)).await;
-            checked.map_err(|panic| Error::failed("a thread broke down").source(panic))?
+            checked.map_err(|panic| Error::failed("a thread broke down").source(panic))?.map(|_| ())
         })
         .buffered(READS_AT_A_TIME);
     for chunk in chunks {

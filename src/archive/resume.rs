@@ -2,7 +2,8 @@
 //!
 //! Uploads run in parallel, so after a crash a chunk may be there while an earlier one is not. The point to resume at
 //! is the last byte that has no hole before it, which need not be in the newest file: each file's first chunk names the
-//! file it follows and where that one ended, so a missing tail shows.
+//! file it follows and where that one ended, so a missing tail shows. A hole that the server can fill no more must not
+//! keep the newest binlog from being archived: then the place behind it serves.
 
 use super::{Archive, FileState, Seam};
 use crate::chunk::{Close, Link, OpenTransaction};
@@ -58,8 +59,10 @@ pub struct ResumePoint {
 }
 
 impl Archive {
-    /// Where archiving this server has to go on; nothing is set if it never began.
-    pub async fn resume_point(&self, server: &ServerUuid) -> Result<ResumePoint> {
+    /// The places where archiving this server can go on, the earliest first; never empty. The first is behind the last
+    /// byte that has no hole before it. The others, behind such holes, are for a server that can fill them no more. If
+    /// archiving never began, there is one place with nothing set.
+    pub async fn resume_points(&self, server: &ServerUuid) -> Result<Vec<ResumePoint>> {
         let incarnations = self.incarnations(server).await?;
         let from = incarnations.len().saturating_sub(LOOK_BACK_FILES);
         let mut files: Vec<FileState> = Vec::new();
@@ -68,34 +71,41 @@ impl Archive {
             files.push(self.file_state_of(chunks, files.last()).await?);
         }
         let high_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
-        Ok(match resume_file(&files) {
-            Some(file) => ResumePoint { inside: Some(inside(file)), follows: None, high_commit },
-            None => ResumePoint { inside: None, follows: None, high_commit },
-        })
+        let places = resume_files(&files, from == 0).into_iter();
+        Ok(places.map(|file| ResumePoint { inside: file.map(inside), follows: None, high_commit }).collect())
     }
 }
 
-/// The earliest file of the newest files that is not there to its end, else the newest.
+/// The files to go on from, the earliest first; `None` stands for the server's oldest file, from its first byte.
 ///
-/// Going back ends where a file begins a run of its own (archiving began there), or where the file before it is not in
-/// the archive at all: that is an old gap, not a tail that was on its way.
-fn resume_file(files: &[FileState]) -> Option<&FileState> {
-    let mut chosen: Option<&FileState> = None;
+/// The newest file is one; every hole before it gives another: the file that has it, or the last one before it. That a
+/// file is not there at all may mean that it was on its way, all of it, when the agent died. Going back ends where a
+/// file begins a run of its own. `all` says that nothing was archived before the first of `files`.
+fn resume_files(files: &[FileState], all: bool) -> Vec<Option<&FileState>> {
+    let mut places: Vec<Option<&FileState>> = Vec::new();
     for (index, file) in files.iter().enumerate().rev() {
-        if file.contiguous_end() > 0 && (chosen.is_none() || !file.holes().is_empty()) {
-            chosen = Some(file);
+        if file.contiguous_end() > 0 && (places.is_empty() || !file.holes().is_empty()) {
+            places.push(Some(file));
         }
         let before = index.checked_sub(1).and_then(|before| files.get(before));
         match &file.seam {
             Seam::Begins => break,
             Seam::Joined => {}
-            Seam::Missing { have, .. } if *have > 0 => chosen = before,
-            Seam::Missing { .. } => break,
-            // Its first chunk is on its way, or lost: the file before it has to be read on from.
-            Seam::Unknown => chosen = before.filter(|before| before.contiguous_end() > 0),
+            Seam::Missing { .. } | Seam::Unknown => match before {
+                Some(before) if before.contiguous_end() > 0 => places.push(Some(before)),
+                // Without its first chunk: what comes before it is looked at next.
+                Some(_) => {}
+                // The very first chunk was on its way.
+                None if all && file.seam == Seam::Unknown => places.push(None),
+                None => {}
+            },
         }
     }
-    chosen
+    if places.is_empty() {
+        places.push(None);
+    }
+    places.reverse();
+    places
 }
 
 fn inside(file: &FileState) -> ResumeInFile {

@@ -15,6 +15,10 @@ pub const HEADER_BYTES_MAX: u64 = 16 << 20;
 /// Largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` takes without asking.
 const WINDOW_LOG_MAX: u32 = 27;
 
+/// What to do about an object that is not what its name says.
+const DAMAGED: &str = "move the object out of the archive: if the server still has the binlog, `binvault run` fetches the bytes again; \
+    else look for them in a second archive or an older version of the object";
+
 /// What the head of an object gave.
 #[derive(Debug)]
 pub enum HeaderRead {
@@ -88,19 +92,7 @@ impl<'a> OpenedChunk<'a> {
     /// [`Kind::Corrupt`] if the object is not the one its name says, [`Kind::Key`] if no identity opens it,
     /// [`Kind::Format`] if its format is newer.
     pub fn new(name: &ChunkName, object: &'a [u8], identities: &Identities) -> Result<Self> {
-        Self::check(name, object)?;
-        let HeaderRead::Whole(meta) = read_header(object)? else {
-            return Err(Error::corrupt("the age header is cut short"));
-        };
-        let same = meta.server == name.server
-            && meta.incarnation() == name.incarnation
-            && meta.range()? == name.range
-            && meta.high_commit_us == name.high_commit;
-        if !same {
-            return Err(Error::corrupt(
-                "name and metadata disagree: the object stands under a name that is not its own",
-            ));
-        }
+        let meta = Self::check(name, object)?;
         let decryptor = age::Decryptor::new_buffered(object)
             .map_err(|error| Error::corrupt("the age header cannot be read").source(error))?;
         let plain = decryptor.decrypt(identities.iter()).map_err(|error| match error {
@@ -111,23 +103,38 @@ impl<'a> OpenedChunk<'a> {
         let buffered: Box<dyn BufRead + 'a> = Box::new(io::BufReader::with_capacity(64 << 10, plain));
         let mut frames = zstd::Decoder::with_buffer(buffered).map_err(|e| Error::failed("prepare zstd").source(e))?;
         frames.window_log_max(WINDOW_LOG_MAX).map_err(|e| Error::failed("prepare zstd").source(e))?;
-        Ok(Self { left: name.range.len(), meta: *meta, frames, done: false })
+        Ok(Self { left: name.range.len(), meta, frames, done: false })
     }
 
-    /// Whether an object is the one that its name says, by its digest. Needs no key.
+    /// Whether an object is the one that its name says, by its digest and its metadata (not authenticated yet, but
+    /// covered by the digest). Needs no key.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] if it is not.
-    pub fn check(name: &ChunkName, object: &[u8]) -> Result<()> {
+    /// [`Kind::Corrupt`] if it is not, [`Kind::Format`] if its format is newer.
+    pub fn check(name: &ChunkName, object: &[u8]) -> Result<ChunkMeta> {
         let digest = digest_hex(object);
-        if digest == name.digest {
-            return Ok(());
+        if digest != name.digest {
+            return Err(Error::corrupt(format!(
+                "the object's {} bytes have digest {digest}, its name says {}: it was damaged or exchanged",
+                object.len(),
+                name.digest
+            ))
+            .hint(DAMAGED));
         }
-        Err(Error::corrupt(format!(
-            "the object's {} bytes have digest {digest}, its name says {}: it was damaged or exchanged",
-            object.len(),
-            name.digest
-        )))
+        let HeaderRead::Whole(meta) = read_header(object)? else {
+            return Err(Error::corrupt("the age header is cut short"));
+        };
+        let same = meta.server == name.server
+            && meta.incarnation() == name.incarnation
+            && meta.range()? == name.range
+            && meta.high_commit_us == name.high_commit;
+        if !same {
+            return Err(Error::corrupt(
+                "name and metadata disagree: the object stands under a name that is not its own",
+            )
+            .hint(DAMAGED));
+        }
+        Ok(*meta)
     }
 
     /// The metadata, authenticated.

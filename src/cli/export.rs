@@ -11,7 +11,7 @@ use super::output;
 use crate::config::Config;
 use crate::error::Result;
 use crate::export::{Exported, Planned, Selection, export_all, plan};
-use crate::position::{BinlogFile, ServerUuid};
+use crate::position::{BinlogFile, ServerUuid, created_text};
 
 /// `binvault export`
 #[derive(Debug, Args)]
@@ -60,6 +60,7 @@ struct Document<T> {
 struct PlannedFile {
     server: ServerUuid,
     file: BinlogFile,
+    created: String,
     path: PathBuf,
     bytes: u64,
     chunks: usize,
@@ -90,6 +91,7 @@ fn show_plan(planned: &[Planned], json: bool) -> Result<()> {
         .map(|file| PlannedFile {
             server: file.chunks.server,
             file: file.chunks.incarnation.file.clone(),
+            created: created_text(file.chunks.incarnation.created_s),
             path: file.path.clone(),
             bytes: file.bytes,
             chunks: file.chunks.cover.contiguous().len(),

@@ -18,7 +18,7 @@ use crate::position::CommitTime;
 /// `binvault keygen`
 #[derive(Debug, Args)]
 pub(super) struct KeygenArgs {
-    /// Where the private key goes; never overwritten
+    /// Where the private key goes; never overwritten; `-` for stdout (the recipient then goes to stderr)
     #[arg(short, long, value_name = "FILE", default_value = "binvault.key")]
     output: PathBuf,
 }
@@ -44,6 +44,11 @@ pub(super) fn keygen(args: &KeygenArgs) -> Result<()> {
     let (secret, recipient) = generate();
     let created = CommitTime::from_micros(clock::now_us()).rfc3339();
     let text = format!("# created: {created}\n# public key: {recipient}\n{}\n", secret.expose_secret());
+    if args.output == Path::new("-") {
+        output::line(text.trim_end());
+        output::note(recipient);
+        return Ok(());
+    }
     write_new(&args.output, &text, 0o600)?;
     output::note(format!(
         "wrote the private key to {}: it opens the archive, and nothing else does.\n\

@@ -348,13 +348,15 @@ async fn either(connection: &mut Connection, newer: bool, new: &str, old: &str) 
 
 /// The privilege that an answer needs.
 #[derive(Clone, Copy)]
-enum Need {
+pub(super) enum Need {
+    /// To ask for positions.
     Client,
+    /// To follow as a replica.
     Slave,
 }
 
 /// Adds the very statement that gives the privilege to this account.
-async fn with_grant(connection: &mut Connection, error: Error, need: Need) -> Error {
+pub(super) async fn with_grant(connection: &mut Connection, error: Error, need: Need) -> Error {
     if error.kind() != Kind::Refused {
         return error;
     }

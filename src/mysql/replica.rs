@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::error::{Context, Error, Result};
 
 use super::connect::{Connection, RawStream};
+use super::facts::{Need, with_grant};
 use super::fault::server_code;
 
 const COM_BINLOG_DUMP: u8 = 0x12;
@@ -159,7 +160,10 @@ pub async fn start_dump(mut connection: Connection, request: &DumpRequest) -> Re
         }
     }
     if request.register {
-        connection.command(&request.registration(), "register as a replica").await?;
+        // Refused with the same code as a wrong password, but we are logged in: it is the privilege.
+        if let Err(error) = connection.command(&request.registration(), "register as a replica").await {
+            return Err(with_grant(&mut connection, error, Need::Slave).await);
+        }
     }
     connection.write_command(&command).await?;
     Ok(connection.into_raw())

@@ -21,6 +21,33 @@ pub(super) struct Start {
     pub(super) from: ResumePoint,
 }
 
+/// Chooses the first of the archive's places (never none, the earliest first) that the server can still serve. Pure.
+///
+/// # Errors
+/// As [`choose`] for the last of them; anything but [`Kind::Purged`] at once.
+pub(super) fn choose_first(
+    places: Vec<ResumePoint>,
+    logs: &[BinaryLog],
+    start: StartAt,
+    end: &Position,
+    by_gtid: bool,
+) -> Result<Start> {
+    let mut left = places.len();
+    for place in places {
+        left = left.saturating_sub(1);
+        match choose(place, logs, start, end, by_gtid) {
+            Err(error) if error.kind() == Kind::Purged && left > 0 => {
+                tracing::warn!(
+                    error = %error.chain(),
+                    "the archive has a hole that this server cannot fill any more; archiving goes on behind it"
+                );
+            }
+            other => return other,
+        }
+    }
+    Err(Error::failed("the archive gives no place to go on"))
+}
+
 /// An encrypted binlog has this many bytes before its logical first one; SHOW BINARY LOGS counts them.
 const ENCRYPTION_HEADER_BYTES: u64 = 512;
 
@@ -29,13 +56,7 @@ const ENCRYPTION_HEADER_BYTES: u64 = 512;
 /// # Errors
 /// [`Kind::Purged`] if the server no longer has what comes next, [`Kind::Diverged`] if its files are not the archived
 /// ones, [`Kind::Unfit`] if it has none.
-pub(super) fn choose(
-    resume: ResumePoint,
-    logs: &[BinaryLog],
-    start: StartAt,
-    end: &Position,
-    by_gtid: bool,
-) -> Result<Start> {
+fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Position, by_gtid: bool) -> Result<Start> {
     let oldest =
         logs.first().ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog").hint("check log_bin"))?;
     let Some(inside) = resume.inside.clone() else {
@@ -191,6 +212,20 @@ mod tests {
         let logs = [log("b.000005", 100)];
         let gone = chosen(at("b.000003", 500, 500, Some(Close::Rotate(file("b.000004")))), &logs, true);
         assert_eq!(gone.unwrap_err().kind(), Kind::Purged);
+    }
+
+    #[test]
+    fn a_hole_that_cannot_be_filled_does_not_stop_the_newest() {
+        let logs = [log("b.000005", 900), log("b.000006", 900)];
+        let end = Position { file: file("b.000006"), offset: 900 };
+        let places = |ends: &[(&str, u64)]| ends.iter().map(|(name, end)| at(name, *end, *end, None)).collect();
+        let chosen = |ends: &[(&str, u64)]| {
+            choose_first(places(ends), &logs, StartAt::Oldest, &end, true).map(|start| start.file.to_string())
+        };
+        assert_eq!(chosen(&[("b.000005", 100), ("b.000006", 200)]).unwrap(), "b.000005");
+        assert_eq!(chosen(&[("b.000002", 100), ("b.000006", 200)]).unwrap(), "b.000006");
+        assert_eq!(chosen(&[("b.000002", 100), ("b.000003", 200)]).unwrap_err().kind(), Kind::Purged);
+        assert_eq!(chosen(&[("b.000005", 9000), ("b.000006", 200)]).unwrap_err().kind(), Kind::Diverged);
     }
 
     #[test]

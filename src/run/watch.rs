@@ -10,7 +10,7 @@ use crate::archive::{Archive, Beacon};
 use crate::chunk::FORMAT_VERSION;
 use crate::clock;
 use crate::config::AgentOptions;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::mysql::facts::binlog_status;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{Position, ServerUuid};
@@ -30,6 +30,8 @@ pub(super) struct Watch {
     pub(super) progress: Arc<Progress>,
     pub(super) source: SourceOptions,
     pub(super) answer: Option<Answer>,
+    /// Set when the server's binlog was found to end before what is archived of it.
+    pub(super) reset: Option<Error>,
 }
 
 /// What the server said last.
@@ -39,12 +41,14 @@ pub(super) struct Answer {
 }
 
 impl Watch {
-    /// Watches until `end`. Trouble with the server or a beacon is logged, not fatal: the stream itself decides.
+    /// Watches until `end`, or until `reset` is set: after RESET BINARY LOGS AND GTIDS the server leaves the stream open,
+    /// and silent for ever. Other trouble with the server or a beacon is logged, not fatal: the stream itself decides.
     pub(super) async fn run(mut self, end: CancellationToken) -> Self {
         let mut caught_up = false;
         let mut beacon_due = clock::monotonic();
         loop {
             match end.run_until_cancelled(self.ask()).await {
+                Some(Ok(())) if self.reset.is_some() => return self,
                 Some(Ok(())) => {}
                 Some(Err(error)) => {
                     tracing::debug!(error = %error.chain(), "the server's position could not be asked");
@@ -78,8 +82,18 @@ impl Watch {
 
     async fn ask(&mut self) -> Result<()> {
         let as_of_us = clock::now_us();
+        // Taken before asking: the server cannot be behind what it had sent by then.
+        let archived = self.progress.durable().position;
         if let Some(status) = binlog_status(&mut self.asked).await? {
             let position = Position { file: parse_file(&status.file)?, offset: status.position };
+            if let Some(archived) =
+                archived.filter(|archived| archived.file.base() == position.file.base() && position < *archived)
+            {
+                let message = format!("the server's binlog ends at {position}, but {archived} is archived of it");
+                self.reset = Some(Error::new(Kind::Diverged, message).hint(
+                    "the server's binlogs were reset: start a new archive (another archive.url) for its new history",
+                ));
+            }
             self.answer = Some(Answer { position, as_of_us });
         }
         Ok(())

@@ -400,12 +400,13 @@ fn modified_us(found: &fs::Metadata) -> Option<u64> {
 
 fn classify(error: &io::Error) -> StoreErrorKind {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreErrorKind::Full,
+        // FileTooLarge: a limit on the size of files (ulimit -f) that an object meets.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreErrorKind::Full,
         io::ErrorKind::PermissionDenied
         | io::ErrorKind::ReadOnlyFilesystem
         | io::ErrorKind::NotADirectory
         | io::ErrorKind::IsADirectory => StoreErrorKind::Denied,
-        io::ErrorKind::InvalidFilename | io::ErrorKind::FileTooLarge => StoreErrorKind::Config,
+        io::ErrorKind::InvalidFilename => StoreErrorKind::Config,
         // Interrupted, stale handles, too many open files, input/output errors of a network mount.
         _ => StoreErrorKind::Transient,
     }

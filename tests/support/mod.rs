@@ -12,6 +12,7 @@ pub mod compare;
 pub mod keyring;
 pub mod lab;
 pub mod load;
+pub mod mariadb;
 pub mod oltp;
 pub mod workload;
 

@@ -1,0 +1,178 @@
+//! `--json`: one document, the fields that `docs/JSON.md` tells, with the types that it tells, and no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde_json::Value;
+
+use super::support::agent::{AgentConfig, PASSWORD, said};
+use super::support::lab::Mysqld;
+use super::support::repo;
+
+/// A small server that nobody writes to any more, and a fresh archive of it in two files.
+pub(super) fn archived() -> (Arc<Mysqld>, AgentConfig) {
+    static SERVER: Mutex<Weak<Mysqld>> = Mutex::new(Weak::new());
+    let server = {
+        let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let started = Arc::new(Mysqld::start("cli", &[]));
+            started.create_agent_user("binvault", PASSWORD);
+            started.sql(
+                "CREATE DATABASE d; CREATE TABLE d.t (v LONGTEXT); INSERT INTO d.t VALUES ('a'); FLUSH BINARY LOGS;
+                 INSERT INTO d.t SELECT HEX(RANDOM_BYTES(1000)); INSERT INTO d.t SELECT * FROM d.t; FLUSH BINARY LOGS;
+                 INSERT INTO d.t VALUES (REPEAT('x', 300000));",
+            );
+            *shared = Arc::downgrade(&started);
+            started
+        })
+    };
+    let config = AgentConfig::with_extra(&server, "[agent]\nchunk_size = \"64KiB\"\n");
+    config.archive_now();
+    (server, config)
+}
+
+/// The fields of a document: path and JSON type. Lists are `[]`.
+fn fields(value: &Value, path: &str, found: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(list) => {
+            for item in list {
+                fields(item, &format!("{path}[]"), found);
+            }
+            "list"
+        }
+        Value::Object(map) => {
+            for (name, item) in map {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                fields(item, &path, found);
+            }
+            "object"
+        }
+    };
+    if !path.is_empty() {
+        found.entry(path.to_owned()).or_default().insert(kind);
+    }
+}
+
+/// What the documentation says of a command: the rows `| field | type | meaning |` below its heading.
+fn documented(command: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let text = std::fs::read_to_string(repo().join("docs/JSON.md")).unwrap();
+    let heading = format!("\n## `binvault {command} --json`\n");
+    let section = text.split(&heading).nth(1).unwrap_or_else(|| panic!("docs/JSON.md has no{heading}"));
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let mut cells = row.split('|').map(str::trim);
+        let field = cells.next().unwrap().trim_end_matches('`').to_owned();
+        let kinds = cells.next().unwrap().split(" or ").map(str::to_owned).collect();
+        assert!(cells.next().is_some_and(|meaning| meaning.len() > 3), "{field} is not explained");
+        (field, kinds)
+    })
+    .collect()
+}
+
+/// Holds documents of one command against the documentation. Every field must occur in one of them, with something
+/// in it, or the test shows nothing.
+fn hold(command: &str, documents: &[Value]) {
+    let mut found = BTreeMap::new();
+    for document in documents {
+        assert_eq!(document["schema"], 1, "{document}");
+        fields(document, "", &mut found);
+    }
+    let documented = documented(command);
+    for (field, kinds) in &found {
+        let known = documented.get(field).unwrap_or_else(|| panic!("{command}: {field} is not in docs/JSON.md"));
+        for kind in kinds {
+            assert!(known.contains(*kind), "{command}: {field} is {kind}, docs/JSON.md says {known:?}");
+        }
+    }
+    for (field, kinds) in &documented {
+        let seen = found.get(field).unwrap_or_else(|| panic!("{command}: {field} is documented, but never there"));
+        let only_null = seen.iter().all(|kind| *kind == "null");
+        assert!(!only_null || kinds.len() == 1, "{command}: {field} is never anything but null here");
+    }
+}
+
+fn json(config: &AgentConfig, arguments: &[&str]) -> Value {
+    let out = config.output(arguments);
+    serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", said(&out)))
+}
+
+#[test]
+fn status_and_list() {
+    let (_server, config) = archived();
+    let key = config.identity();
+    let online = json(&config, &["status", "--json"]);
+    let lag = &online["servers"][0]["lag"];
+    assert_eq!(
+        (lag["from"].as_str(), lag["bytes"].as_u64(), lag["seconds"].as_f64()),
+        (Some("server"), Some(0), Some(0.0))
+    );
+    let offline = json(&config, &["status", "--json", "--offline"]);
+    assert_eq!(offline["servers"][0]["lag"]["from"], "beacon");
+    assert_eq!(offline["agents"][0]["stopped"], true);
+    let whole = json(&config, &["list", "--json"]);
+    assert_eq!(whole["files"][0]["complete"], true);
+    // With a chunk missing there are holes and gaps to tell of.
+    let sound = json(&config, &["verify", "--json"]);
+    let deep = json(&config, &["verify", "--deep", "--json", "--identity", key.to_str().unwrap()]);
+    assert!(deep["events"].as_u64().unwrap() > 10 && deep["transactions"].as_u64().unwrap() > 2, "{deep}");
+    remove_a_chunk(&config);
+    let gaps = json(&config, &["status", "--json"]);
+    let holes = json(&config, &["list", "--json"]);
+    let out = config.output(&["verify", "--json"]);
+    assert_eq!(out.status.code(), Some(12), "the exit code says it too: {}", said(&out));
+    hold("status", &[online, offline, gaps]);
+    hold("list", &[whole, holes]);
+    hold("verify", &[sound, deep, serde_json::from_slice(&out.stdout).unwrap()]);
+}
+
+/// Removes a chunk from the middle of the last file.
+fn remove_a_chunk(config: &AgentConfig) {
+    let mut all = Vec::new();
+    let mut folders = vec![config.archive().join("chunks")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { all.push(path) }
+        }
+    }
+    all.sort();
+    assert!(all.len() > 4, "{all:?}");
+    std::fs::remove_file(&all[all.len() - 2]).unwrap();
+}
+
+#[test]
+fn export() {
+    let (server, config) = archived();
+    let (key, to) = (config.identity(), config.dir().join("out"));
+    let (key, to) = (key.to_str().unwrap(), to.to_str().unwrap());
+    let planned = json(&config, &["export", "--to", to, "--dry-run", "--json"]);
+    assert!(!std::path::Path::new(to).exists(), "a plan writes nothing");
+    let done = json(&config, &["export", "--to", to, "--json", "--identity", key]);
+    let names = |document: &Value| {
+        document["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|file| file["path"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&planned), names(&done), "the plan is what is done");
+    assert_eq!(names(&done).len(), server.binlogs().len());
+    super::support::compare::assert_exported(&server, std::path::Path::new(to));
+    hold("export", &[planned, done]);
+}
+
+#[test]
+fn an_archive_without_chunks_is_a_document_too() {
+    let (_server, config) = archived();
+    std::fs::remove_dir_all(config.archive().join("chunks")).unwrap();
+    std::fs::remove_dir_all(config.archive().join("agents")).unwrap();
+    assert_eq!(json(&config, &["status", "--json"])["servers"], Value::Array(Vec::new()));
+    assert_eq!(json(&config, &["list", "--json"])["files"], Value::Array(Vec::new()));
+    assert_eq!(json(&config, &["verify", "--json"])["files"], 0);
+}
