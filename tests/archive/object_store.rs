@@ -29,7 +29,9 @@ fn the_round_trip_on_s3() {
     for name in ["row", "types", "xa", "compressed", "tagged", "anonymous", "rotation", "no_checksum", "load_data"] {
         named(name).run(&server);
     }
+    server.sql("SET GLOBAL gtid_mode = ON_PERMISSIVE");
     agent.wait_caught_up(&server);
+    server.sql("SET GLOBAL gtid_mode = ON");
     agent.kill();
     let mut agent = config.spawn();
     let load = Load::start(&server, 2, Pace::Full);

@@ -75,11 +75,13 @@ fn sigterm_under_load_with_a_slow_store() {
     let store = s3::Server::start();
     let config = s3_config(&server, &store, "term", "[agent]\nchunk_size = \"256KiB\"");
     let load = Load::start(&server, 2, Pace::Full);
-    let agent = config.spawn();
-    load.wait_for(300);
+    let mut agent = config.spawn();
+    agent.wait_archived(&(server.position().0, 1), Duration::from_secs(60));
     store.switches.delay_ms.store(300, Ordering::SeqCst);
     load.wait_for(300);
+    let puts = store.switches.puts.load(Ordering::SeqCst);
     let took = agent.terminate();
+    assert!(store.switches.puts.load(Ordering::SeqCst) > puts, "nothing was sent after SIGTERM");
     println!("SIGTERM under load, every request taking 300 ms: {took:?}");
     store.switches.delay_ms.store(0, Ordering::SeqCst);
     config.verify_deep();

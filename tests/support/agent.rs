@@ -212,8 +212,18 @@ impl AgentConfig {
     pub fn spawn_with(&self, arguments: &[&str]) -> Agent<'_> {
         let log = self.dir.path().join(format!("agent-{}.log", self.logs.fetch_add(1, Ordering::Relaxed)));
         let file = File::create(&log).unwrap();
-        let child =
-            self.command(arguments).stdout(file.try_clone().unwrap()).stderr(file).spawn().expect("start binvault");
+        // The kernel kills it when the test that waits for it is gone, however that ended.
+        let plain = self.command(arguments);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(plain.get_program()).args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null());
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().expect("start binvault");
         Agent { config: self, child: Some(child), log }
     }
 }
