@@ -23,7 +23,7 @@ soak-kill: ## 200 SIGKILLs of the agent under load, on files and on S3
 	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --features failpoints --test kill -- --nocapture
 
 soak-roundtrip: ## all workloads, many rounds: archived, exported, compared
-	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --test roundtrip -- --nocapture
+	$(CARGO) test $(LOCKED) --features soak --test soak_roundtrip -- --nocapture
 
 fmt: ## format the sources
 	$(CARGO) fmt

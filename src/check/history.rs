@@ -62,9 +62,8 @@ async fn resume(archive: &Archive, server: &ServerUuid) -> Result<Known> {
     if !servers.contains(server) {
         return Ok(Known::Others(servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")));
     }
-    // The newest place: from there `run` can go on even if the server cannot fill an older hole any more.
-    let newest = archive.resume_points(server).await?.pop().unwrap_or_default();
-    Ok(Known::This(Box::new(newest)))
+    // The newest place: older ones stand before holes, which `status` shows.
+    Ok(Known::This(Box::new(archive.resume_points(server).await?.pop().unwrap_or_default())))
 }
 
 /// Whether the server still has what comes next, and for how long.

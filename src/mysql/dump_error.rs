@@ -48,6 +48,13 @@ const TEXTS: &[(&str, Kind, bool, &str)] = &[
     ("more GTIDs than the source", Kind::Diverged, false, "the server lost transactions that were archived"),
     ("Binary log is not open", Kind::Unfit, false, "start the server with log_bin"),
     ("server_id is 0", Kind::Unfit, false, "SET PERSIST server_id = <a number that no other server has>"),
+    // Nothing can read these events from a server in GTID_MODE = ON. Passing, because whoever lowers the mode mends it.
+    (
+        "Cannot replicate anonymous transaction",
+        Kind::Unfit,
+        true,
+        "gtid_mode was raised to ON before its anonymous transactions were archived: SET GLOBAL gtid_mode = ON_PERMISSIVE until `binvault status` shows no lag, then ON",
+    ),
     ("AUTO_POSITION mode", Kind::Failed, true, "gtid_mode was changed on the server: the agent starts again"),
     ("bogus data in log event", Kind::Corrupt, false, "the server's binlog is damaged, or was exchanged by hand"),
     (
@@ -105,6 +112,11 @@ mod tests {
         assert_eq!(error.kind(), Kind::Purged);
         assert!(!error.is_retryable());
         assert!(error.to_string().contains("1236: Could not find"), "{error}");
+        let anonymous =
+            "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file ./b.000003, position 407.";
+        let error = classify(1236, anonymous);
+        assert_eq!((error.kind(), error.is_retryable()), (Kind::Unfit, true));
+        assert!(error.hint_text().unwrap().contains("ON_PERMISSIVE"), "{error:?}");
         assert_eq!(classify(1236, "something new").kind(), Kind::Failed);
         assert_eq!(dump_error(b"x").kind(), Kind::Corrupt);
     }

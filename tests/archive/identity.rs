@@ -23,6 +23,8 @@ fn every_small_kind_while_the_agent_runs_and_after_it() {
         workload.run(&server);
     }
     server.sql("FLUSH BINARY LOGS");
+    // What came anonymously cannot be read from a server whose mode is ON again: while agents catch up, it is not.
+    server.sql("SET GLOBAL gtid_mode = ON_PERMISSIVE");
     agent.wait_caught_up(&server);
     agent.terminate();
     let bytes = check::whole(&live, &server, Overlaps::Allowed);
@@ -30,6 +32,16 @@ fn every_small_kind_while_the_agent_runs_and_after_it() {
     let after = AgentConfig::new(&server);
     after.use_socket(&server);
     once_and_check(&after, &server);
+    let ended = server.position();
+    server.sql("SET GLOBAL gtid_mode = ON");
+    // A mode raised too early is said to be that; nothing is lost by it.
+    let early = AgentConfig::new(&server);
+    let said = early.fails(&["run", "--once"], 5);
+    assert!(said.contains("HINT:") && said.contains("ON_PERMISSIVE"), "the hint is missing:\n{said}");
+    named("row").run(&server);
+    after.archive_now();
+    assert!(after.durable().unwrap() > ended, "archiving does not go on by GTID");
+    check::whole(&after, &server, Overlaps::None);
     println!("every small kind: {bytes} bytes the same, live and after");
 }
 

@@ -1,1 +1,78 @@
-//! Later.
+//! Memory has a limit, whatever the size of an event or a transaction, however fast the server and however slow the
+//! store: 64 MiB resident at most. And the big kinds are archived as exactly as the small ones.
+
+use crate::check::{self, Overlaps};
+use crate::object_store::s3_config;
+use crate::s3;
+use crate::support::agent::{Agent, AgentConfig};
+use crate::support::lab::Mysqld;
+use crate::support::oltp;
+use crate::support::wait_until;
+use crate::support::workload::{BIG, named};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What an agent may have resident at most.
+const LIMIT_BYTES: u64 = 64 << 20;
+
+/// Holds the peak so far against the limit, and prints it.
+fn hold(agent: &Agent<'_>, case: &str) {
+    let peak = agent.peak_rss_bytes();
+    println!("peak memory, {case}: {:.1} MiB", peak as f64 / f64::from(1 << 20));
+    assert!(peak <= LIMIT_BYTES, "{case}: {peak} bytes resident at the peak, {LIMIT_BYTES} allowed");
+}
+
+#[test]
+fn huge_events_and_transactions() {
+    let server = Mysqld::start("huge", &["--max-binlog-size=1G"]);
+    let config = AgentConfig::new(&server);
+    let mut agent = config.spawn();
+    for workload in BIG {
+        workload.run(&server);
+        server.sql("FLUSH BINARY LOGS");
+        agent.wait_caught_up(&server);
+        hold(&agent, workload.name);
+    }
+    agent.terminate();
+    let bytes = check::whole(&config, &server, Overlaps::None);
+    assert!(bytes > 500 << 20, "{bytes} bytes are not what the big kinds write");
+}
+
+#[test]
+fn full_speed() {
+    let server = Mysqld::start("speed", oltp::FAST);
+    oltp::prepare(&server);
+    let bytes: u64 = oltp::generate(&server, 200 << 20).iter().map(|path| path.metadata().unwrap().len()).sum();
+    let config = AgentConfig::new(&server);
+    let start = binvault::clock::monotonic();
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    println!("{bytes} bytes of OLTP archived in {:?}", start.elapsed());
+    hold(&agent, "full speed over OLTP binlogs");
+    agent.terminate();
+    check::whole(&config, &server, Overlaps::None);
+}
+
+#[test]
+fn a_store_that_hangs() {
+    let server = Mysqld::start("hang", &["--max-binlog-size=1G"]);
+    let store = s3::Server::start();
+    let config = s3_config(&server, &store, "hang", "");
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    let before = store.switches.puts.load(Ordering::SeqCst);
+    // Every request hangs; the server goes on writing what no compressor can shrink.
+    store.switches.delay_ms.store(5_000, Ordering::SeqCst);
+    named("row_17m").run(&server);
+    named("row_17m").run(&server);
+    named("transaction_300m").run(&server);
+    wait_until("the agent has tried to store something", Duration::from_secs(60), || {
+        store.switches.requests.load(Ordering::SeqCst) > before
+    });
+    hold(&agent, "while the store hangs");
+    store.switches.delay_ms.store(0, Ordering::SeqCst);
+    agent.wait_caught_up(&server);
+    hold(&agent, "after the store hung");
+    agent.terminate();
+    check::whole(&config, &server, Overlaps::Allowed);
+}

@@ -212,8 +212,18 @@ impl AgentConfig {
     pub fn spawn_with(&self, arguments: &[&str]) -> Agent<'_> {
         let log = self.dir.path().join(format!("agent-{}.log", self.logs.fetch_add(1, Ordering::Relaxed)));
         let file = File::create(&log).unwrap();
-        let child =
-            self.command(arguments).stdout(file.try_clone().unwrap()).stderr(file).spawn().expect("start binvault");
+        // The kernel kills it when the test that waits for it is gone, however that ended.
+        let plain = self.command(arguments);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(plain.get_program()).args(plain.get_args());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null());
+        let child = command.stdout(file.try_clone().unwrap()).stderr(file).spawn().expect("start binvault");
         Agent { config: self, child: Some(child), log }
     }
 }
@@ -296,6 +306,11 @@ impl Agent<'_> {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// The file of what it says; it stays when the agent has ended.
+    pub fn log_path(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     /// The end of what it has said.
     pub fn log_tail(&self) -> String {
         tail(&self.log, 30)
@@ -303,7 +318,7 @@ impl Agent<'_> {
 
     /// Waits until the archive holds all that the server has written at the time of the call.
     pub fn wait_caught_up(&mut self, server: &Mysqld) {
-        self.wait_archived(&server.position(), Duration::from_secs(300));
+        self.wait_archived(&server.position(), Duration::from_secs(120));
     }
 
     /// Waits until the archive reaches this file and position.
