@@ -86,7 +86,8 @@ impl Config {
         config.ship()?;
         config.agent(false)?;
         if config.has_source() {
-            config.source()?;
+            // The password's file need not be where one only reads the archive.
+            config.source_but_password()?;
         }
         Ok(config)
     }
@@ -101,6 +102,15 @@ impl Config {
     /// # Errors
     /// If none is configured, or it cannot be understood.
     pub fn source(&self) -> Result<SourceOptions> {
+        let source = &self.raw.source;
+        let mut options = self.source_but_password()?;
+        let given = values::one_secret("source.password", &source.password, source.password_file.as_deref())?;
+        options.password = given.or(options.password);
+        Ok(options)
+    }
+
+    /// As [`Config::source`], reading no file of secrets.
+    fn source_but_password(&self) -> Result<SourceOptions> {
         let source = &self.raw.source;
         let url = source.url.as_deref().map(values::parse_source_url).transpose()?;
         let (user, url_password) = url.as_ref().map_or((None, None), |u| (u.user.clone(), u.password.clone()));
@@ -120,8 +130,7 @@ impl Config {
             Error::config("no account for the source is configured")
                 .hint("set source.user, or mysql://USER@host in source.url")
         })?;
-        let given = values::one_secret("source.password", &source.password, source.password_file.as_deref())?;
-        let mut options = SourceOptions::new(address, user, given.or(url_password));
+        let mut options = SourceOptions::new(address, user, url_password);
         options.tls = TlsOptions {
             mode: source.tls,
             ca: source.tls_ca.clone(),

@@ -119,11 +119,11 @@ fn a_failing_store_under_load_loses_nothing() {
     load.wait_for(200);
     s3.switches.cut_bodies.store(false, SeqCst);
     for round in 0_u64..3 {
-        s3.switches.internal_error.store(10, SeqCst);
+        s3.switches.internal_error.store(6, SeqCst);
         load.wait_for(200);
-        s3.switches.slow_down.store(10, SeqCst);
+        s3.switches.slow_down.store(6, SeqCst);
         load.wait_for(200);
-        s3.switches.conflict.store(10, SeqCst);
+        s3.switches.conflict.store(6, SeqCst);
         s3.switches.delay_ms.store(100 * round, SeqCst);
         load.wait_for(200);
     }
@@ -136,8 +136,9 @@ fn a_failing_store_under_load_loses_nothing() {
     agent.terminate();
     complete(&config, &server);
     // Half answers on the way back are noticed and asked for again.
-    s3.switches.internal_error.store(5, SeqCst);
-    s3.switches.slow_down.store(5, SeqCst);
+    s3.switches.internal_error.store(3, SeqCst);
+    complete(&config, &server);
+    s3.switches.slow_down.store(3, SeqCst);
     complete(&config, &server);
 }
 
