@@ -137,12 +137,16 @@ pub async fn export(archive: &Archive, planned: &Planned, keys: &Identities, on_
     let new = Arc::new(new);
     let keys = Arc::new(keys.clone());
     let pieces = chunks.cover.contiguous().to_vec();
-    stream::iter(pieces.iter().copied().map(Ok))
+    let copied = stream::iter(pieces.iter().copied().map(Ok))
         .try_for_each_concurrent(PIECES_AT_A_TIME, |piece| {
             let (new, keys, on_bytes) = (Arc::clone(&new), Arc::clone(&keys), Arc::clone(&on_bytes));
             copy_piece(archive, chunks, piece, keys, new, on_bytes)
         })
-        .await?;
+        .await;
+    if let Err(error) = copied {
+        new.discard();
+        return Err(error);
+    }
     let new = Arc::into_inner(new).ok_or_else(|| Error::failed("a writer of the file is still at work"))?;
     let bytes = planned.bytes;
     tokio::task::spawn_blocking(move || new.finish(bytes)).await.map_err(broke_down)??;

@@ -23,7 +23,7 @@
 //! | room | owns |
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
-//! | [`run`], [`export`], [`verify`], [`status`] | one command's work each; they never use one another |
+//! | [`run`], [`check`], [`export`], [`verify`], [`status`] | one command's work each; they never use one another |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
 //! | [`archive`] | what is durable: files, ranges, gaps, the resume point, beacons |

@@ -38,6 +38,12 @@ impl NewFile {
         &self.target
     }
 
+    /// Takes the unfinished file away now: other pieces may still be writing, and the program may end before they do.
+    pub(super) fn discard(&self) {
+        // Best effort: a leftover has a name that says what it is.
+        drop(std::fs::remove_file(&self.temporary));
+    }
+
     /// Checks the length, makes the file durable and gives it its name, unless that is taken.
     pub(super) fn finish(mut self, bytes: u64) -> Result<()> {
         let what = || format!("write {}", self.target.display());

@@ -87,11 +87,16 @@ fn a_flipped_bit_in_a_chunks_header_is_found_and_mended() {
 #[test]
 fn a_removed_chunk_is_a_gap_wherever_it_was() {
     let server = quiet();
-    let config = archived(&server);
-    let files = chunks(&config);
     // In the middle of a file, its first one, its last one, and all of a file.
-    let last = files[1].len() - 1;
-    for removed in [&files[1][1..2], &files[1][..1], &files[1][last..], &files[2][..]] {
+    for place in ["middle", "first", "last", "all"] {
+        let config = archived(&server);
+        let file = &chunks(&config)[1];
+        let removed = match place {
+            "middle" => &file[1..2],
+            "first" => &file[..1],
+            "last" => &file[file.len() - 1..],
+            _ => &file[..],
+        };
         for chunk in removed {
             fs::remove_file(chunk).unwrap();
         }
