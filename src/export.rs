@@ -86,12 +86,24 @@ pub async fn plan(archive: &Archive, selection: &Selection, to: &Path, partial: 
     let mut planned = Vec::new();
     for server in &servers {
         let folder = if servers.len() > 1 { to.join(server.to_string()) } else { to.to_owned() };
-        let chosen: Vec<Incarnation> =
-            archive.incarnations(server).await?.into_iter().filter(|file| selection.takes(&file.file)).collect();
+        let all = archive.incarnations(server).await?;
+        let chosen = all.iter().filter(|file| selection.takes(&file.file));
         // The newest life of a name gets the plain name; older ones keep their time.
-        let newest: BTreeMap<&BinlogFile, u32> = chosen.iter().map(|file| (&file.file, file.created_s)).collect();
-        for file in &chosen {
+        let newest: BTreeMap<&BinlogFile, u32> = chosen.map(|file| (&file.file, file.created_s)).collect();
+        let mut before: Option<(&Incarnation, u64)> = None;
+        for file in &all {
+            let taken = selection.takes(&file.file);
+            if !taken && before.is_none() {
+                continue;
+            }
             let chunks = archive.chunks(server, file).await?;
+            if let Some(before) = before.take().filter(|_| !partial) {
+                joins(archive, &chunks, before, selection).await?;
+            }
+            if !taken {
+                continue;
+            }
+            before = Some((file, chunks.cover.contiguous_end));
             let plain = newest.get(&file.file) == Some(&file.created_s);
             let name = if plain { file.file.to_string() } else { file.to_string() };
             planned.push(place(chunks, folder.join(name), partial)?);
@@ -103,6 +115,28 @@ pub async fn plan(archive: &Archive, selection: &Selection, to: &Path, partial: 
         }
     }
     Ok(planned)
+}
+
+/// Holds what a file's first chunk says of the file before it against that one: a missing tail, or a file that is
+/// missing as a whole, shows nowhere else.
+async fn joins(
+    archive: &Archive,
+    chunks: &FileChunks,
+    (before, end): (&Incarnation, u64),
+    selection: &Selection,
+) -> Result<()> {
+    let Some(first) = chunks.first() else { return Ok(()) };
+    // A header that cannot be read is told when its own file is exported.
+    let Some(link) = archive.meta(first).await.ok().and_then(|meta| meta.follows) else { return Ok(()) };
+    let is_before = link.file == before.file && link.created_s == before.created_s;
+    let missing = if is_before { link.end != end } else { selection.takes(&link.file) };
+    if !missing {
+        return Ok(());
+    }
+    let (file, ended, follower) = (&link.file, link.end, &chunks.incarnation.file);
+    let have = if is_before { format!("only up to {end}") } else { "not at all".to_owned() };
+    Err(Error::new(Kind::Gap, format!("{file}, which {follower} follows, ended at {ended}; the archive has it {have}"))
+        .hint("--partial writes what is there; `binvault run` fetches what is missing if the server still has it"))
 }
 
 fn place(chunks: FileChunks, path: PathBuf, partial: bool) -> Result<Planned> {

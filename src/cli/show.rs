@@ -29,7 +29,12 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<()> {
-    let source = if config.has_source() && !args.offline { Some(config.source()?) } else { None };
+    let source = if config.has_source() && !args.offline { config.source().map(Some) } else { Ok(None) };
+    // On a host that has the archive but not the server's password, the archive's part is wanted all the more.
+    let source = source.unwrap_or_else(|error| {
+        tracing::warn!(error = %error.chain(), "the server is not asked where it is");
+        None
+    });
     let archive = open(config).await?;
     let report = status::status(&archive, source.as_ref()).await?;
     if args.json {

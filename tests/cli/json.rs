@@ -20,7 +20,8 @@ pub(super) fn archived() -> (Arc<Mysqld>, AgentConfig) {
             started.sql(
                 "CREATE DATABASE d; CREATE TABLE d.t (v LONGTEXT); INSERT INTO d.t VALUES ('a'); FLUSH BINARY LOGS;
                  INSERT INTO d.t SELECT HEX(RANDOM_BYTES(1000)); INSERT INTO d.t SELECT * FROM d.t; FLUSH BINARY LOGS;
-                 INSERT INTO d.t VALUES (REPEAT('x', 300000));",
+                 INSERT INTO d.t VALUES (REPEAT('x', 300000)); FLUSH BINARY LOGS;
+                 INSERT INTO d.t VALUES ('z');",
             );
             *shared = Arc::downgrade(&started);
             started
@@ -130,7 +131,7 @@ fn status_and_list() {
     hold("verify", &[sound, deep, serde_json::from_slice(&out.stdout).unwrap()]);
 }
 
-/// Removes a chunk from the middle of the last file.
+/// Removes a chunk from the middle of the last file but one.
 fn remove_a_chunk(config: &AgentConfig) {
     let mut all = Vec::new();
     let mut folders = vec![config.archive().join("chunks")];
@@ -142,7 +143,7 @@ fn remove_a_chunk(config: &AgentConfig) {
     }
     all.sort();
     assert!(all.len() > 4, "{all:?}");
-    std::fs::remove_file(&all[all.len() - 2]).unwrap();
+    std::fs::remove_file(&all[all.len() - 3]).unwrap();
 }
 
 #[test]
