@@ -36,9 +36,11 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Begin with `binvault keygen`, `binvault init` and `binvault check`, then `binvault run`.
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 server unreachable, 4 account refused, 5 server unfit,
-6 binlogs purged, 7 history diverged, 8 identity in use, 9 store, 10 damaged bytes, 11 wrong key, 12 gap, 13 newer format.";
+Begin with `binvault keygen`, `binvault init` and `binvault check`, then run.
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 server unreachable,
+4 account refused, 5 server unfit, 6 binlogs purged, 7 history diverged,
+8 identity in use, 9 store, 10 damaged bytes, 11 wrong key, 12 gap,
+13 newer format.";
 
 /// What every command takes.
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! Where bytes live: one small trait over named, immutable objects, and the stores that implement it.
 //!
-//! Owns: the [`Store`] trait, object names ([`Key`]), the store's own error, and opening a store by URL ([`open`]).
+//! Owns: the [`Store`] trait, object names ([`Key`]), the store's own error, and opening a store by URL ([`open()`]).
 //! Does not own: what the objects mean (that is `archive`), or what is in them (that is `chunk`).
 //!
 //! Invariants: [`Store::put_new`] never changes an object that exists; an object that can be seen is whole;

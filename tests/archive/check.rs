@@ -1,5 +1,7 @@
 //! Is an archive what its server wrote? Every way to ask, in one call.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use crate::support::agent::AgentConfig;
 use crate::support::compare::{assert_exported, assert_exported_as_sent};
 use crate::support::lab::{Mysqld, tool};

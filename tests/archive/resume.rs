@@ -7,7 +7,7 @@ use crate::support::agent::AgentConfig;
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
 use crate::support::workload::named;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ fn chunks(config: &AgentConfig) -> Vec<PathBuf> {
 }
 
 /// The file that a chunk is of.
-fn binlog_of(chunk: &PathBuf) -> String {
+fn binlog_of(chunk: &Path) -> String {
     let folder = chunk.parent().unwrap().file_name().unwrap().to_str().unwrap();
     folder.split('.').take(2).collect::<Vec<_>>().join(".")
 }
