@@ -2,7 +2,7 @@
 //! end the archive is contiguous, identical to the server's files, and tidy.
 //!
 //! Where it dies is told by fail points (the cargo feature `failpoints`), so this binary is built with that feature only.
-//! `make soak-kill` makes 200 kills; without `BINVAULT_SOAK` it is two rounds a stage and store. `BINVAULT_SEED` repeats a
+//! `make soak-kill` makes 200 kills; without `BINVAULT_SOAK` (`.ci/run`) it is two a stage and store. `BINVAULT_SEED` repeats a
 //! run's choices.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test that is how things fail")]
 #![allow(clippy::print_stderr, reason = "the table of kills, and what is shown with a test that fails")]
