@@ -1,7 +1,7 @@
 //! MySQL → store: the road a byte takes on its way to safety.
 //!
 //! ```text
-//!   MySQL ─► receive ─► cut ──(8 items)──► seal ──(1)──► upload ──(uploads)──► commit ─► durable position
+//!   MySQL ─► receive ─► cut ──(4 items)──► seal ──(1)──► upload ──(uploads)──► commit ─► durable position
 //!            socket     pure    frames of  zstd+age       N at     in order      log, status, beacon
 //!                              ≤ 1 MiB     2 threads      once
 //! ```
@@ -61,7 +61,7 @@ pub struct ShipOptions {
 /// Raw bytes of a frame: what stays in a core's cache while it is compressed.
 const FRAME_BYTES: usize = 1 << 20;
 /// Frames between cutter and sealer.
-const CUT_QUEUE: usize = 8;
+const CUT_QUEUE: usize = 4;
 /// Sealed objects whose bytes may exist at a time.
 const OBJECT_BUDGET_BYTES: usize = 16 << 20;
 
