@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::position::ChecksumAlgorithm;
 
 /// Bytes of the receive buffer.
-pub const BUFFER_BYTES: usize = 512 << 10;
+pub const BUFFER_BYTES: usize = 256 << 10;
 /// Largest event delivered in one piece, in bytes.
 pub const WHOLE_EVENT_MAX: usize = BUFFER_BYTES - PACKET_HEADER - 1;
 
