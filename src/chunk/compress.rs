@@ -21,7 +21,6 @@ pub struct CompressOptions {
 /// A reusable compressor.
 pub struct Compressor {
     context: bulk::Compressor<'static>,
-    level: i32,
 }
 
 impl Compressor {
@@ -38,25 +37,7 @@ impl Compressor {
         }
         // age authenticates every byte; a second checksum would cost and tell nothing.
         context.set_parameter(CParameter::ChecksumFlag(false)).map_err(failed)?;
-        Ok(Self { context, level: options.level })
-    }
-
-    /// The level it works at.
-    pub fn level(&self) -> i32 {
-        self.level
-    }
-
-    /// Changes the level for the frames to come.
-    ///
-    /// # Errors
-    /// If zstd refuses it.
-    pub fn set_level(&mut self, level: i32) -> Result<()> {
-        if level != self.level {
-            let set = self.context.set_parameter(CParameter::CompressionLevel(level));
-            set.map_err(|error| Error::failed(format!("set zstd level {level}")).source(error))?;
-            self.level = level;
-        }
-        Ok(())
+        Ok(Self { context })
     }
 
     /// Compresses `raw` into one frame in `out`, which is cleared first.
@@ -73,6 +54,6 @@ impl Compressor {
 
 impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Compressor").field("level", &self.level).finish_non_exhaustive()
+        f.debug_struct("Compressor").finish_non_exhaustive()
     }
 }
