@@ -18,6 +18,7 @@ pub mod fault;
 pub mod packet;
 pub mod query;
 pub mod replica;
+pub mod source;
 pub mod stream;
 pub mod tls;
 pub mod version;
