@@ -26,6 +26,7 @@
 //! | [`run`], [`check`], [`export`], [`verify`], [`status`] | one command's work each; they never use one another |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
+//! | [`playback`] | the archive as a replication source: what is sent to whom |
 //! | [`archive`] | what is durable: files, ranges, gaps, the resume point, beacons |
 //! | [`chunk`] | the stored format: names, metadata, sealing and opening; pure |
 //! | [`store`] | named immutable objects in a folder, in S3, in memory |
@@ -59,6 +60,7 @@ pub mod config;
 pub mod error;
 pub mod export;
 pub mod mysql;
+pub mod playback;
 pub mod position;
 pub mod retry;
 pub mod run;

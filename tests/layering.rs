@@ -25,6 +25,7 @@ const LAYERS: &[Layer] = &[
     Layer { modules: &["observe"], peers: false },
     Layer { modules: &["config"], peers: false },
     Layer { modules: &["ship"], peers: false },
+    Layer { modules: &["playback"], peers: false },
     Layer { modules: &["archive"], peers: false },
     Layer { modules: &["chunk", "store", "mysql"], peers: false },
     Layer { modules: &["retry"], peers: false },

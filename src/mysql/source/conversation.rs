@@ -18,6 +18,7 @@ use super::{Account, Face, Refusal};
 use crate::clock;
 use crate::error::{Context, Error, Kind, Result};
 use crate::mysql::packet::{LOGIN_PAYLOAD_BYTES_MAX, PacketCodec};
+use crate::mysql::stream;
 
 /// Time for TLS and login.
 const LOGIN_LIMIT: Duration = Duration::from_secs(10);
@@ -29,8 +30,8 @@ const REFUSAL_PAUSE: Duration = Duration::from_millis(300);
 const COMMAND_BYTES_MAX: usize = 16 << 20;
 
 /// A connection's bytes, in clear or not.
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for T {}
 
 /// How connections are protected.
 #[derive(Clone, Default)]
@@ -97,6 +98,7 @@ impl Conversation {
         account: &Account,
         security: &Security,
     ) -> Result<Self> {
+        stream::prepare(&tcp).map_err(|error| gone("stay").source(error))?;
         let nonce = login::nonce()?;
         let codec = PacketCodec::new(LOGIN_PAYLOAD_BYTES_MAX);
         let mut own = Self { stream: Box::new(tcp), codec, face: face.clone(), replica: Replica::default() };

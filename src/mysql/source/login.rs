@@ -160,7 +160,7 @@ mod tests {
         let nonce = nonce().unwrap();
         let packet = greeting(&face, 77, &nonce, true);
         let read = HandshakePacket::deserialize((), &mut ParseBuf(&packet)).unwrap();
-        assert_eq!((read.connection_id(), &read.server_version_ref()[..]), (77, &b"9.7.4"[..]));
+        assert_eq!((read.connection_id(), read.server_version_ref()), (77, &b"9.7.4"[..]));
         assert_eq!(read.nonce()[..20], nonce);
         assert_eq!(read.auth_plugin(), Some(AuthPlugin::CachingSha2Password));
         assert!(read.capabilities().contains(CapabilityFlags::CLIENT_SSL));
