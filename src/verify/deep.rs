@@ -26,7 +26,7 @@ pub(super) async fn verify_file(
     let keys = Arc::new(keys.clone());
     let covering: Vec<usize> = chunks.cover.contiguous().iter().map(|piece| piece.index).collect();
     let spare: Vec<usize> = (0..chunks.chunks.len()).filter(|index| !covering.contains(index)).collect();
-    let mut walk = Some(Walker { walk: FileWalk::default(), at: 0 });
+    let mut walk = Some(Walker { walk: FileWalk::new(), at: 0 });
     let order: Vec<&StoredChunk> =
         covering.iter().chain(&spare).filter_map(|index| chunks.chunks.get(*index)).collect();
     let mut objects = stream::iter(&order)
@@ -58,8 +58,8 @@ pub(super) async fn verify_file(
         }
     }
     if let Some(Walker { walk, .. }) = walk {
-        report.events = report.events.saturating_add(walk.events);
-        report.transactions = report.transactions.saturating_add(walk.transactions);
+        report.events = report.events.saturating_add(walk.seen().events);
+        report.transactions = report.transactions.saturating_add(walk.seen().transactions);
     }
 }
 
@@ -99,11 +99,12 @@ fn agree(meta: &ChunkMeta, walk: &FileWalk) -> Result<()> {
     if inside_event == walk.is_between_events() {
         return Err(Error::corrupt("the metadata is wrong about whether the chunk ends inside an event"));
     }
-    if meta.open.is_none() && meta.executed.resolve(&walk.previous) != walk.executed() {
+    let seen = walk.seen();
+    if meta.open.is_none() && meta.executed.resolve(&seen.previous) != seen.executed() {
         return Err(Error::corrupt(format!(
             "the metadata tells executed transactions {:?}, the events {}",
             meta.executed,
-            walk.executed()
+            seen.executed()
         )));
     }
     Ok(())
