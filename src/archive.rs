@@ -1,12 +1,13 @@
 //! What is durable: the archive's identity, which bytes of which files it holds, where to go on, and the beacon.
 //!
 //! Owns: reading the listing into files and ranges, the resume point, gaps between and inside files, a range of a file
-//! as bytes, `binvault.json`, `agents/`.
+//! as bytes, `binvault.json`, `agents/`, the manifests of base backups in `bases/`.
 //! Does not own: how bytes get in (`ship`) or what is done with them (`export`, `verify`, `status`).
 //!
 //! Invariants: the chunk objects are the truth, everything else can be rebuilt from them; nothing is ever overwritten
 //! but beacons; what is not understood is counted and shown, never silently passed over.
 
+mod bases;
 mod beacon;
 mod cover;
 mod files;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 use crate::error::{Context, Result};
 use crate::store::{self, Key, ListDepth, SharedStore};
 
+pub use bases::{BaseContent, BaseManifest, BasePart, Bases, Coordinates, part_key, read_base};
 pub use beacon::Beacon;
 pub use cover::{Cover, Piece};
 pub use files::{FileChunks, StoredChunk};

@@ -8,6 +8,8 @@
 //!   payload: zstd frames, one behind the other, of exactly the raw bytes start..end
 //! ```
 //!
+//! The parts of a base backup are wrapped in the same way, with a stanza `binvault-base` ([`part`]).
+//!
 //! Owns: metadata, names, sealing and opening, keys. The format is drawn in `docs/FORMAT.md`.
 //! Does not own: where objects live (`store`), which of them make a file (`archive`), when a chunk is cut (`ship`).
 //!
@@ -15,10 +17,12 @@
 //! metadata promise or is an error; nothing of the data, and no digest of it, is in the clear.
 
 pub mod compress;
+mod envelope;
 pub mod keys;
 mod meta;
 mod name;
 mod open;
+pub mod part;
 mod seal;
 #[cfg(test)]
 mod tests;

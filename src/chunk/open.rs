@@ -1,14 +1,12 @@
 //! Opening: reading a chunk's metadata without a key, and its bytes with one, both within bounds.
 
-use std::io::{self, BufRead, Read};
-use std::sync::Mutex;
+use std::io::{self, Read};
 
-use age_core::format::{FileKey, Stanza};
-
+use super::envelope::{self, Payload};
 use super::keys::Identities;
 use super::seal::STANZA_TAG;
 use super::{ChunkMeta, ChunkName, digest_hex};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::position::ByteRange;
 
 /// Bytes decoded at a time: two zstd blocks, and they stay in a core's cache.
@@ -16,8 +14,6 @@ const DECODE_BYTES: usize = 256 << 10;
 
 /// Longest age header read, in bytes: a GTID set of that size is a server in deep trouble.
 pub const HEADER_BYTES_MAX: u64 = 16 << 20;
-/// Largest zstd window accepted, as a power of two: 128 MiB, what `zstd -d` takes without asking.
-const WINDOW_LOG_MAX: u32 = 27;
 
 /// What to do about an object that is not what its name says.
 const DAMAGED: &str = "move the object out of the archive: if the server still has the binlog, `binvault run` fetches the bytes again; \
@@ -32,50 +28,16 @@ pub enum HeaderRead {
     NeedsMore,
 }
 
-/// An identity that opens nothing: it picks our stanza out of the header.
-#[derive(Default)]
-struct MetaPicker(Mutex<Option<Vec<u8>>>);
-
-impl age::Identity for MetaPicker {
-    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, age::DecryptError>> {
-        if stanza.tag == STANZA_TAG
-            && let Ok(mut found) = self.0.lock()
-        {
-            found.get_or_insert_with(|| stanza.body.clone());
-        }
-        None
-    }
-}
-
 /// Reads the metadata from an object's first bytes, without a key. Not authenticated until the chunk is opened.
 ///
 /// # Errors
-/// [`Kind::Corrupt`] if the bytes are no age header or it has no stanza of ours, [`Kind::Format`] for a newer format.
+/// [`crate::error::Kind::Corrupt`] if the bytes are no age header or it has no stanza of ours,
+/// [`crate::error::Kind::Format`] for a newer format.
 pub fn read_header(head: &[u8]) -> Result<HeaderRead> {
-    const PREAMBLE: &[u8] = b"age-encryption.org/v1\n";
-    if head.get(..PREAMBLE.len()).is_some_and(|begin| begin != PREAMBLE) {
-        return Err(Error::corrupt("not an age file"));
+    match envelope::peek(head, STANZA_TAG, "chunk")? {
+        Some(json) => ChunkMeta::decode(&json).map(|meta| HeaderRead::Whole(Box::new(meta))),
+        None => Ok(HeaderRead::NeedsMore),
     }
-    let Some(end) = header_end(head) else { return Ok(HeaderRead::NeedsMore) };
-    let picker = MetaPicker::default();
-    let whole = head.get(..end).unwrap_or(head);
-    // The reader wants the nonce behind the header too; any bytes will do, nothing is decrypted here.
-    let decryptor = age::Decryptor::new_buffered(whole.chain(&[0_u8; 16][..]))
-        .map_err(|error| Error::corrupt("the age header cannot be read").source(error))?;
-    // It fails for want of a key: the point is that every stanza was shown to the picker.
-    let _ = decryptor.decrypt(std::iter::once(&picker as &dyn age::Identity));
-    let found = picker.0.into_inner().ok().flatten();
-    let json = found.ok_or_else(|| Error::corrupt("an age file, but no chunk of binvault's"))?;
-    ChunkMeta::decode(&json).map(|meta| HeaderRead::Whole(Box::new(meta)))
-}
-
-/// Where the header ends: behind the line that begins with `--- `.
-fn header_end(head: &[u8]) -> Option<usize> {
-    const MAC_LINE: &[u8] = b"\n--- ";
-    let mac = head.windows(MAC_LINE.len()).position(|window| window == MAC_LINE)?;
-    let from = mac.checked_add(MAC_LINE.len())?;
-    let line = head.get(from..)?.iter().position(|byte| *byte == b'\n')?;
-    from.checked_add(line)?.checked_add(1)
 }
 
 /// A chunk being opened: gives exactly the raw bytes that its name promises, or an error.
@@ -84,37 +46,26 @@ fn header_end(head: &[u8]) -> Option<usize> {
 /// many shows at the end of reading, so use what was read only after [`Read`] has returned 0.
 pub struct OpenedChunk<'a> {
     meta: ChunkMeta,
-    frames: zstd::Decoder<'static, Box<dyn BufRead + 'a>>,
-    left: u64,
-    done: bool,
+    payload: Payload<'a>,
 }
 
 impl<'a> OpenedChunk<'a> {
     /// Checks an object against its name's digest and metadata, and prepares to read it.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] if the object is not the one its name says, [`Kind::Key`] if no identity opens it,
-    /// [`Kind::Format`] if its format is newer.
+    /// [`crate::error::Kind::Corrupt`] if the object is not the one its name says, [`crate::error::Kind::Key`] if no
+    /// identity opens it, [`crate::error::Kind::Format`] if its format is newer.
     pub fn new(name: &ChunkName, object: &'a [u8], identities: &Identities) -> Result<Self> {
         let meta = Self::check(name, object)?;
-        let decryptor = age::Decryptor::new_buffered(object)
-            .map_err(|error| Error::corrupt("the age header cannot be read").source(error))?;
-        let plain = decryptor.decrypt(identities.iter()).map_err(|error| match error {
-            age::DecryptError::NoMatchingKeys => Error::new(Kind::Key, "none of the given identities opens this chunk")
-                .hint("give the private key of one of the archive's recipients with --identity FILE"),
-            other => Error::corrupt("decrypt").source(other),
-        })?;
-        let buffered: Box<dyn BufRead + 'a> = Box::new(io::BufReader::with_capacity(64 << 10, plain));
-        let mut frames = zstd::Decoder::with_buffer(buffered).map_err(|e| Error::failed("prepare zstd").source(e))?;
-        frames.window_log_max(WINDOW_LOG_MAX).map_err(|e| Error::failed("prepare zstd").source(e))?;
-        Ok(Self { left: name.range.len(), meta, frames, done: false })
+        let payload = Payload::open(object, name.range.len(), identities, "chunk")?;
+        Ok(Self { meta, payload })
     }
 
     /// Whether an object is the one that its name says, by its digest and its metadata (not authenticated yet, but
     /// covered by the digest). Needs no key.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] if it is not, [`Kind::Format`] if its format is newer.
+    /// [`crate::error::Kind::Corrupt`] if it is not, [`crate::error::Kind::Format`] if its format is newer.
     pub fn check(name: &ChunkName, object: &[u8]) -> Result<ChunkMeta> {
         let digest = digest_hex(object);
         if digest != name.digest {
@@ -152,7 +103,7 @@ impl<'a> OpenedChunk<'a> {
     /// Each byte handed out is authentic; but only a return without error says that they are all.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] if the bytes are not what the name promises; what `sink` returns.
+    /// [`crate::error::Kind::Corrupt`] if the bytes are not what the name promises; what `sink` returns.
     pub fn copy(mut self, take: ByteRange, mut sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<ChunkMeta> {
         let mut buffer = vec![0; DECODE_BYTES];
         let (mut at, end) = (self.meta.start, self.meta.end);
@@ -188,30 +139,15 @@ impl<'a> OpenedChunk<'a> {
 
 impl Read for OpenedChunk<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.done || out.is_empty() {
-            return Ok(0);
-        }
-        if self.left == 0 {
-            // One byte more would be too many; this also makes age check that its last block is the last.
-            let mut probe = [0_u8; 1];
-            if self.frames.read(&mut probe)? != 0 {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "more bytes than the chunk's range"));
-            }
-            self.done = true;
-            return Ok(0);
-        }
-        let room = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
-        let got = self.frames.read(out.get_mut(..room).unwrap_or(&mut []))?;
-        if got == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "fewer bytes than the chunk's range"));
-        }
-        self.left = self.left.saturating_sub(got as u64);
-        Ok(got)
+        self.payload.read(out)
     }
 }
 
 impl std::fmt::Debug for OpenedChunk<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenedChunk").field("meta", &self.meta).field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("OpenedChunk")
+            .field("meta", &self.meta)
+            .field("left", &self.payload.left())
+            .finish_non_exhaustive()
     }
 }

@@ -1,0 +1,142 @@
+//! A base backup's bytes back: parts fetched and opened several at a time, handed out in order.
+//!
+//! Invariant: what has been written is right up to the byte; an error comes in its place, behind everything good before
+//! it, and names the object. At most [`PARTS_AT_A_TIME`] objects and a few blocks of each are in memory.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Archive, BaseManifest, FORMAT_VERSION};
+use crate::chunk::OBJECT_BYTES_MAX;
+use crate::chunk::keys::Identities;
+use crate::chunk::part::{OpenedPart, PartMeta, PartName};
+use crate::error::{Context, Error, Result};
+use crate::store::{Key, get_known};
+
+/// Parts being fetched and opened at a time.
+const PARTS_AT_A_TIME: usize = 3;
+/// Largest block handed out, in bytes.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Blocks of a part that wait to be written.
+const BLOCKS_WAITING: usize = 8;
+
+/// A part that is wanted: where it lies and what it must be.
+struct Wanted {
+    key: Key,
+    name: PartName,
+    meta: PartMeta,
+    stored_bytes: u64,
+}
+
+/// A part on its way.
+struct Coming {
+    blocks: mpsc::Receiver<Result<Bytes>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Writes the whole backup to `out`, in order, and flushes it; `on_bytes` is told after each block how many bytes it had.
+///
+/// # Errors
+/// [`crate::error::Kind::Corrupt`] or [`crate::error::Kind::Store`] naming the part, [`crate::error::Kind::Key`] if no
+/// key opens it, and those of `out`.
+pub async fn read_base(
+    archive: &Archive,
+    manifest: &BaseManifest,
+    keys: Arc<Identities>,
+    out: &mut (impl AsyncWrite + Unpin),
+    mut on_bytes: impl FnMut(u64),
+) -> Result<()> {
+    let write = || format!("hand on the bytes of base backup {}", manifest.id);
+    let mut wanted = wanted(archive, manifest)?.into_iter();
+    let mut coming = VecDeque::new();
+    loop {
+        while coming.len() < PARTS_AT_A_TIME
+            && let Some(next) = wanted.next()
+        {
+            coming.push_back(start(archive.clone(), next, Arc::clone(&keys)));
+        }
+        let Some(mut part) = coming.pop_front() else { break };
+        while let Some(block) = part.blocks.recv().await {
+            let block = block?;
+            out.write_all(&block).await.context(write)?;
+            on_bytes(block.len() as u64);
+        }
+    }
+    out.flush().await.context(write)
+}
+
+/// Every part of the manifest with what its stanza must say.
+fn wanted(archive: &Archive, manifest: &BaseManifest) -> Result<Vec<Wanted>> {
+    let mut offset = 0_u64;
+    let count = manifest.parts.len();
+    let each = manifest.parts.iter().enumerate().map(|(index, part)| {
+        let name = PartName::parse(&part.object)
+            .map_err(|error| Error::corrupt(format!("base backup {}", manifest.id)).source(error))?;
+        let meta = PartMeta {
+            format: FORMAT_VERSION,
+            archive: archive.id(),
+            base: manifest.id.clone(),
+            number: name.number,
+            offset,
+            raw_bytes: part.raw_bytes,
+            last: index.checked_add(1) == Some(count),
+        };
+        offset = offset.saturating_add(part.raw_bytes);
+        Ok(Wanted { key: manifest.part_key(part)?, name, meta, stored_bytes: part.stored_bytes })
+    });
+    each.collect()
+}
+
+/// Starts fetching and opening a part in the background.
+fn start(archive: Archive, wanted: Wanted, keys: Arc<Identities>) -> Coming {
+    let (send, blocks) = mpsc::channel(BLOCKS_WAITING);
+    let task = tokio::spawn(async move {
+        let what = || format!("read {}", wanted.key);
+        let object = match fetch(&archive, &wanted).await.context(what) {
+            Ok(object) => object,
+            Err(error) => return drop(send.send(Err(error)).await),
+        };
+        let to = send.clone();
+        let name = wanted.key.clone();
+        let opening = tokio::task::spawn_blocking(move || open(&wanted, &object, &keys, &send));
+        let opened = opening.await.map_err(|panic| Error::failed("an opening thread broke down").source(panic));
+        if let Err(error) = opened.and_then(|result| result) {
+            let _ = to.send(Err(error.context(format!("read {name}")))).await;
+        }
+    });
+    Coming { blocks, _task: AbortOnDropHandle::new(task) }
+}
+
+async fn fetch(archive: &Archive, wanted: &Wanted) -> Result<Bytes> {
+    let meta = crate::store::ObjectMeta { key: wanted.key.clone(), size: wanted.stored_bytes, modified_us: None };
+    get_known(archive.store().as_ref(), &meta, OBJECT_BYTES_MAX).await.map_err(Error::from)
+}
+
+fn open(wanted: &Wanted, object: &[u8], keys: &Identities, send: &mpsc::Sender<Result<Bytes>>) -> Result<()> {
+    let mut part = OpenedPart::new(&wanted.name, &wanted.meta, object, keys)?;
+    loop {
+        let mut block = vec![0_u8; BLOCK_BYTES];
+        let mut filled = 0_usize;
+        while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
+            let got = part.read(room).map_err(|error| Error::corrupt("unpack").source(error))?;
+            if got == 0 {
+                break;
+            }
+            filled = filled.saturating_add(got);
+        }
+        if filled == 0 {
+            return Ok(());
+        }
+        block.truncate(filled);
+        if send.blocking_send(Ok(Bytes::from(block))).is_err() {
+            // Nobody reads any more.
+            return Ok(());
+        }
+    }
+}
