@@ -8,6 +8,7 @@
 
 mod load;
 mod raw;
+mod restore;
 mod sample;
 mod values;
 
@@ -26,6 +27,7 @@ use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 
 pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
+pub use restore::{Objectives, server_options};
 pub use sample::sample;
 pub use values::read_secret;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
 
@@ -22,6 +23,12 @@ pub struct RawConfig {
     pub agent: RawAgent,
     /// Compression.
     pub compression: RawCompression,
+    /// Bringing data back.
+    pub restore: RawRestore,
+    /// Restore drills.
+    pub drill: RawDrill,
+    /// What the archive should be good for.
+    pub objectives: RawObjectives,
     /// Logging.
     pub log: RawLog,
 }

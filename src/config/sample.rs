@@ -40,7 +40,12 @@ recipients = ["{recipient}"]    # public keys; any of their private keys opens t
 # timeout = "60s"               # one request
 # give_up_after = "300s"        # a call that keeps failing
 
-[agent]
+"#
+    ) + REST
+}
+
+/// The sections that nobody has to fill in.
+const REST: &str = r#"[agent]
 # id = "main"                   # two agents on one archive need two ids
 # chunk_size = "8MiB"
 # flush_interval = "1s"         # how old bytes get before they are sent: your RPO is this plus one round trip
@@ -53,9 +58,22 @@ recipients = ["{recipient}"]    # public keys; any of their private keys opens t
 # level = 1                     # zstd; 1 for speed
 # long_window_log = 24          # for size: with level 2, a sixth to a quarter smaller where rows return, 20 MiB a thread
 
+[restore]
+# mysqld = "/usr/sbin/mysqld"   # the server that `binvault restore --datadir` and `binvault drill` run
+# mysql = "/usr/bin/mysql"      # the client that loads a dump
+# mysqld_options = ["--innodb-buffer-pool-size=8G"]
+# workers = 8                   # appliers; by the number of cores if left out
+
+[drill]
+# folder = "/var/tmp"           # the throw-away data directory is made in it
+# check_tables = true
+# assertions = [{ sql = "SELECT COUNT(*) > 0 FROM shop.orders", expect = "1" }]   # the first column of the first row
+
+[objectives]                    # judged by `binvault status` and `binvault check`
+# rpo = "10s"                   # most data that may be lost, as a time
+# rto = "1h"                    # longest a restore may take, by the last drill
+
 [log]
 # format = "text"               # or "json"
 # level = "info"
-"#
-    )
-}
+"#;
