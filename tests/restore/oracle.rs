@@ -66,7 +66,8 @@ impl History {
             let (first, last) = (&chosen[0], &chosen[chosen.len() - 1]);
             command.arg(format!("--start-position={}", first.start)).arg(format!("--stop-position={}", last.end));
             let name = |path: &&PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-            let within = self.files.iter().filter(|path| (first.file.clone()..=last.file.clone()).contains(&name(path)));
+            let within =
+                self.files.iter().filter(|path| (first.file.clone()..=last.file.clone()).contains(&name(path)));
             command.args(within);
         }
         let mut source = command.stdout(Stdio::piped()).spawn().unwrap();

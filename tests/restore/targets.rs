@@ -41,7 +41,9 @@ fn wanted(random: &mut Random, history: &History, from: usize) -> Wanted {
     let time = |us: u64| jiff::Timestamp::from_microsecond(i64::try_from(us).unwrap()).unwrap().to_string();
     let gtid = seen.gtid.clone().unwrap();
     match random.below(6) {
-        0 => Wanted { words: words(time(seen.commit_us), ""), upto: history.until(|one| one.commit_us > seen.commit_us) },
+        0 => {
+            Wanted { words: words(time(seen.commit_us), ""), upto: history.until(|one| one.commit_us > seen.commit_us) }
+        }
         1 => Wanted {
             words: words(time(seen.commit_us), "--before"),
             upto: history.until(|one| one.commit_us >= seen.commit_us),
