@@ -9,25 +9,25 @@ use crate::support::lab::{Mysqld, tool};
 
 /// A transaction, as stock `mysqlbinlog` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    pub file: String,
-    pub start: u64,
-    pub end: u64,
+pub(crate) struct Seen {
+    pub(crate) file: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
     /// `None` for an anonymous one.
-    pub gtid: Option<String>,
-    pub commit_us: u64,
+    pub(crate) gtid: Option<String>,
+    pub(crate) commit_us: u64,
 }
 
 /// The source's history: copies of its files, and their transactions in order.
-pub struct History {
-    dir: tempfile::TempDir,
+pub(crate) struct History {
+    _dir: tempfile::TempDir,
     files: Vec<PathBuf>,
-    pub seen: Vec<Seen>,
+    pub(crate) seen: Vec<Seen>,
 }
 
 impl History {
     /// Copies all files of a server that nobody writes to at the moment.
-    pub fn of(server: &Mysqld) -> Self {
+    pub(crate) fn of(server: &Mysqld) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut files = Vec::new();
         for file in server.binlogs() {
@@ -36,22 +36,22 @@ impl History {
             files.push(to);
         }
         let seen = files.iter().flat_map(|file| transactions(file)).collect();
-        Self { dir, files, seen }
+        Self { _dir: dir, files, seen }
     }
 
     /// Index of the first transaction that a predicate is true of; all if of none.
-    pub fn until(&self, stop: impl Fn(&Seen) -> bool) -> usize {
+    pub(crate) fn until(&self, stop: impl Fn(&Seen) -> bool) -> usize {
         self.seen.iter().position(stop).unwrap_or(self.seen.len())
     }
 
     /// GTIDs of transactions as a set that the server understands.
-    pub fn set(&self, range: std::ops::Range<usize>) -> String {
+    pub(crate) fn set(&self, range: std::ops::Range<usize>) -> String {
         let gtids: HashSet<&str> = self.seen[range].iter().filter_map(|seen| seen.gtid.as_deref()).collect();
         gtids.into_iter().collect::<Vec<_>>().join(",")
     }
 
     /// Applies some transactions to a server with `mysqlbinlog | mysql`. With GTIDs by their set, else by position.
-    pub fn apply(&self, to: &Mysqld, range: std::ops::Range<usize>) {
+    pub(crate) fn apply(&self, to: &Mysqld, range: std::ops::Range<usize>) {
         if range.is_empty() {
             return;
         }
@@ -74,11 +74,6 @@ impl History {
         let mut stdout = source.stdout.take().unwrap();
         to.sql_stream(|input| std::io::copy(&mut stdout, input).map(|_| ()));
         assert!(source.wait().unwrap().success(), "mysqlbinlog failed");
-    }
-
-    /// The folder of the copies.
-    pub fn dir(&self) -> &Path {
-        self.dir.path()
     }
 }
 
@@ -112,7 +107,7 @@ fn transactions(file: &Path) -> Vec<Seen> {
 }
 
 /// What a server holds: each table with its checksum, each routine, trigger, view and event, and the accounts.
-pub fn fingerprint(sql: impl Fn(&str) -> String) -> String {
+pub(crate) fn fingerprint(sql: impl Fn(&str) -> String) -> String {
     const NOT_SYSTEM: &str = "NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')";
     let tables = sql(&format!(
         "SELECT CONCAT('`', table_schema, '`.`', table_name, '`') FROM information_schema.tables

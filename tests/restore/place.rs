@@ -7,7 +7,7 @@ use crate::support::agent::{AgentConfig, said};
 use crate::support::lab::{self, Mysqld, tool};
 
 /// The arguments every restore here has.
-pub fn arguments(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Vec<String> {
+pub(crate) fn arguments(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Vec<String> {
     let mut all: Vec<String> = ["restore", "--to", to, "--datadir"].map(str::to_owned).to_vec();
     all.push(datadir.display().to_string());
     all.extend(["--identity".to_owned(), config.identity().display().to_string()]);
@@ -18,21 +18,21 @@ pub fn arguments(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) 
 }
 
 /// Runs a restore; the caller judges it.
-pub fn try_restore(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Output {
+pub(crate) fn try_restore(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Output {
     let all = arguments(config, to, datadir, more);
     config.output(&all.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 /// A restored server, running on its private socket.
-pub struct Restored {
-    pub report: serde_json::Value,
+pub(crate) struct Restored {
+    pub(crate) report: serde_json::Value,
     socket: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 impl Restored {
     /// Restores to a target; it must succeed.
-    pub fn to(config: &AgentConfig, to: &str, more: &[&str]) -> Self {
+    pub(crate) fn to(config: &AgentConfig, to: &str, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let datadir = dir.path().join("data");
         let more: Vec<&str> = more.iter().copied().chain(["--keep-running", "--json"]).collect();
@@ -44,7 +44,7 @@ impl Restored {
     }
 
     /// Runs a script as root by the stock client.
-    pub fn sql(&self, script: &str) -> String {
+    pub(crate) fn sql(&self, script: &str) -> String {
         let mut client = tool("mysql");
         client.args(["-uroot", "--batch", "--raw", "--skip-column-names"]);
         client.arg(format!("--socket={}", self.socket.display())).arg("-e").arg(script);
@@ -54,7 +54,7 @@ impl Restored {
     }
 
     /// What was executed is exactly this set.
-    pub fn assert_executed(&self, set: &str) {
+    pub(crate) fn assert_executed(&self, set: &str) {
         let row = self.sql(&format!(
             "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, '{set}'), GTID_SUBTRACT('{set}', @@GLOBAL.gtid_executed)"
         ));
@@ -62,7 +62,7 @@ impl Restored {
     }
 
     /// It is left clean: no replication, no account of ours, durable settings.
-    pub fn assert_clean(&self) {
+    pub(crate) fn assert_clean(&self) {
         assert_eq!(self.sql("SHOW REPLICA STATUS"), "");
         assert_eq!(self.sql("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'binvault_restore%'"), "0\n");
         assert_eq!(self.sql("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit"), "1\n");
@@ -79,7 +79,7 @@ impl Drop for Restored {
 }
 
 /// The privileges that a base backup needs, for the agent's account.
-pub fn grant_base(server: &Mysqld) {
+pub(crate) fn grant_base(server: &Mysqld) {
     server.sql(
         "SET SESSION sql_log_bin = 0;
          GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, RELOAD, PROCESS, SHOW_ROUTINE, FLUSH_TABLES,
@@ -88,7 +88,7 @@ pub fn grant_base(server: &Mysqld) {
 }
 
 /// Takes a base backup; its id.
-pub fn base(config: &AgentConfig) -> String {
+pub(crate) fn base(config: &AgentConfig) -> String {
     let tool_path = lab::bin().join("mysqldump");
     let dump = format!("BINVAULT_BASE__MYSQLDUMP={}", tool_path.display());
     let (name, value) = dump.split_once('=').unwrap();
