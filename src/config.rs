@@ -6,9 +6,11 @@
 //! Invariants: an unknown name is an error, never ignored; a secret is never shown; commands that need no source or no
 //! recipients do not ask for them.
 
+mod base;
 mod load;
 mod raw;
 mod sample;
+mod schedule;
 mod values;
 
 use std::time::Duration;
@@ -24,9 +26,14 @@ use crate::store::StoreOptions;
 use crate::store::disk::DiskOptions;
 use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 
+pub use base::{
+    BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName, RawBase, RawBaseCommand, RestoreCommand,
+    RestoreInto,
+};
 pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use sample::sample;
+pub use schedule::Schedule;
 pub use values::read_secret;
 
 /// What the whole program goes by.
@@ -85,6 +92,8 @@ impl Config {
         config.store(false)?;
         config.ship()?;
         config.agent(false)?;
+        config.base(None)?;
+        config.base_restore()?;
         if config.has_source() {
             // The password's file need not be where one only reads the archive.
             config.source_but_password()?;
