@@ -19,13 +19,16 @@ mod dump_text;
 mod engine;
 mod follow;
 mod mysqldump;
+mod options;
 mod pattern;
 mod prove;
 mod pump;
+mod schedule;
 mod server;
 mod statement;
 mod tool;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -38,12 +41,14 @@ use crate::chunk::FORMAT_VERSION;
 use crate::chunk::compress::CompressOptions;
 use crate::chunk::keys::Recipients;
 use crate::clock;
-use crate::config::{BaseOptions, EngineName};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mysql::facts::ServerFacts;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::ServerUuid;
 use crate::retry::{RetryOptions, Stopped, retry};
+
+pub use options::{BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName};
+pub use schedule::Schedule;
 
 /// How often a tool that fails by itself is started before that is believed.
 const FAILURES_MAX: u32 = 3;
@@ -105,6 +110,13 @@ struct Stored {
     stored_bytes: u64,
 }
 
+/// What the server says before.
+struct Survey {
+    facts: ServerFacts,
+    server: ServerUuid,
+    settings: BTreeMap<String, String>,
+}
+
 /// What would be done.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -130,7 +142,7 @@ impl BaseJob {
     pub async fn plan(&self) -> Result<Plan> {
         let engine = self.engine()?;
         let tool = engine.tool().await?;
-        let (facts, server) = self.survey().await?;
+        let Survey { facts, server, .. } = self.survey().await?;
         Ok(Plan {
             engine: self.options.engine,
             tool,
@@ -192,17 +204,18 @@ impl BaseJob {
     }
 
     /// Asks the server who it is, and refuses one that the archive does not know.
-    async fn survey(&self) -> Result<(ServerFacts, ServerUuid)> {
+    async fn survey(&self) -> Result<Survey> {
         let mut connection = Connection::connect(&self.source, PROGRAM).await?;
         let facts = ServerFacts::read(&mut connection).await?;
         server::end_of_log(&mut connection).await?;
+        let settings = server::settings(&mut connection).await?;
         let server = facts.server_uuid.map(ServerUuid).filter(|_| !facts.version.is_mariadb).ok_or_else(|| {
             Error::new(Kind::Unfit, format!("the server is no MySQL 5.7 or later ({})", facts.version))
                 .hint("binvault archives MySQL 5.7 and later")
         })?;
         let known = self.archive.servers().await?;
         if known.is_empty() || known.contains(&server) {
-            return Ok((facts, server));
+            return Ok(Survey { facts, server, settings });
         }
         let names: Vec<String> = known.iter().map(ToString::to_string).collect();
         let message = format!(
@@ -223,7 +236,7 @@ impl BaseJob {
         progress: &Arc<Progress>,
     ) -> Result<BaseManifest, Trouble> {
         let tool = engine.tool().await?;
-        let (facts, server) = self.survey().await?;
+        let Survey { facts, server, settings } = self.survey().await?;
         let only = server::one_at_a_time(&self.source, self.archive.id()).await?;
         let started_us = clock::now_us();
         let id = BaseManifest::id_of(started_us, self.options.engine.as_str());
@@ -254,6 +267,7 @@ impl BaseJob {
             stored_bytes: stored.stored_bytes,
             tool,
             left_out: engine.left_out(),
+            settings,
             parts: stored.parts,
         };
         self.archive.put_manifest(&manifest).await.context(|| format!("finish base backup {}", manifest.id))?;

@@ -9,8 +9,8 @@
 mod base;
 mod load;
 mod raw;
+mod restore;
 mod sample;
-mod schedule;
 mod values;
 
 use std::time::Duration;
@@ -26,14 +26,11 @@ use crate::store::StoreOptions;
 use crate::store::disk::DiskOptions;
 use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 
-pub use base::{
-    BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName, RawBase, RawBaseCommand, RestoreCommand,
-    RestoreInto,
-};
+pub use base::{RawBase, RawBaseCommand, RestoreCommand, RestoreInto};
 pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
+pub use restore::{Objectives, server_options};
 pub use sample::sample;
-pub use schedule::Schedule;
 pub use values::read_secret;
 
 /// What the whole program goes by.

@@ -9,7 +9,6 @@
 mod write;
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,8 +25,6 @@ use crate::position::{BinlogFile, Incarnation, ServerUuid};
 
 /// Chunks being fetched and opened at a time.
 const PIECES_AT_A_TIME: usize = 4;
-/// Bytes decoded at a time.
-const COPY_BYTES: usize = 256 << 10;
 
 /// What to export.
 #[derive(Debug, Clone, Default)]
@@ -210,26 +207,16 @@ async fn copy_piece(
     let object = archive.object(chunk).await?;
     let name = chunk.name.clone();
     let written = tokio::task::spawn_blocking(move || {
-        let what = || format!("open {name}");
-        let mut opened = OpenedChunk::new(&name, &object, &keys).context(what)?;
-        let mut buffer = vec![0; COPY_BYTES];
-        let mut at = name.range.start();
-        loop {
-            let got = opened.read(&mut buffer).map_err(|error| Error::corrupt(what()).source(error))?;
-            let bytes = buffer.get(..got).unwrap_or(&[]);
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            // A piece takes a part of its chunk; what stands before or behind it comes from another.
-            let from = usize::try_from(piece.take.start().saturating_sub(at)).unwrap_or(usize::MAX).min(got);
-            let until = usize::try_from(piece.take.end().saturating_sub(at)).unwrap_or(usize::MAX).min(got);
-            if let Some(wanted) = bytes.get(from..until).filter(|wanted| !wanted.is_empty()) {
-                let written = new.file().write_all_at(wanted, at.saturating_add(from as u64));
+        let opened = OpenedChunk::new(&name, &object, &keys);
+        let copied = opened.and_then(|opened| {
+            opened.copy(piece.take, |offset, bytes| {
+                let written = new.file().write_all_at(bytes, offset);
                 written.context(|| format!("write {}", new.path().display()))?;
-                on_bytes(wanted.len() as u64);
-            }
-            at = at.saturating_add(got as u64);
-        }
+                on_bytes(bytes.len() as u64);
+                Ok(())
+            })
+        });
+        copied.map(drop).context(|| format!("open {name}"))
     });
     written.await.map_err(broke_down)?
 }

@@ -26,6 +26,7 @@
 //! | [`run`], [`check`], [`export`], [`verify`], [`status`] | one command's work each; they never use one another |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
+//! | [`playback`] | the archive as a replication source: what is sent to whom |
 //! | [`archive`] | what is durable: files, ranges, gaps, the resume point, beacons |
 //! | [`chunk`] | the stored format: names, metadata, sealing and opening; pure |
 //! | [`store`] | named immutable objects in a folder, in S3, in memory |
@@ -57,13 +58,17 @@ pub mod chunk;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod drill;
 pub mod error;
 pub mod export;
 pub mod mysql;
+pub mod playback;
 pub mod position;
+pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod ship;
 pub mod status;
 pub mod store;
+pub mod timeline;
 pub mod verify;

@@ -1,8 +1,9 @@
 //! What MySQL says: the client side of its protocol, in the role of a replica and of an ordinary client.
 //!
 //! Owns: framing ([`packet`]), TLS ([`tls`]), login ([`auth`], [`connect`]), plain questions ([`query`], [`facts`]),
-//! the replica's words before the dump ([`replica`]), and the stream behind it ([`dump`], [`event`]). Does not own: when to connect, how often, or what to do with
-//! an answer; that is decided above.
+//! the replica's words before the dump ([`replica`]), the stream behind it ([`dump`], [`event`]), and the same events as
+//! they lie in a file ([`walk`]) and what they do to tables ([`rows`]). Does not own: when to connect, how often, or what to do with an answer; that is decided
+//! above.
 //!
 //! Invariants: a password never leaves in clear but over TLS or a unix socket; every answer is bounded in bytes and
 //! in time; bytes of the peer are parsed without panics.
@@ -17,9 +18,12 @@ pub mod fault;
 pub mod packet;
 pub mod query;
 pub mod replica;
+pub mod rows;
+pub mod source;
 pub mod stream;
 pub mod tls;
 pub mod version;
+pub mod walk;
 mod wire;
 
 pub use connect::{Connection, RawStream, SourceOptions};

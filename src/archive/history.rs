@@ -1,5 +1,7 @@
 //! A server's archived files in a row: which follow one another without a break.
 
+use std::sync::Arc;
+
 use super::{Archive, FileChunks};
 use crate::chunk::{ChunkMeta, Link};
 use crate::error::Result;
@@ -27,7 +29,7 @@ pub enum Seam {
 #[derive(Debug, Clone)]
 pub struct FileState {
     /// Its chunks.
-    pub chunks: FileChunks,
+    pub chunks: Arc<FileChunks>,
     /// Metadata of its first chunk.
     pub first: Option<ChunkMeta>,
     /// Metadata of the chunk that holds its last contiguous byte.
@@ -127,7 +129,7 @@ impl Archive {
             None => Seam::Unknown,
             Some(meta) => seam(meta.follows.as_ref(), before),
         };
-        Ok(FileState { chunks, first, last, seam })
+        Ok(FileState { chunks: Arc::new(chunks), first, last, seam })
     }
 }
 

@@ -11,12 +11,12 @@ use tokio::process::Command;
 
 use super::access::Access;
 use super::engine::{Engine, Running, Site, Trouble};
+use super::options::{CommandOptions, CoordinatesFrom};
 use super::pattern;
 use super::prove::prove;
 use super::server::{self, PROGRAM};
 use super::tool::{Tool, answer_of};
 use crate::archive::{BaseContent, Coordinates};
-use crate::config::{CommandOptions, CoordinatesFrom};
 use crate::error::{Context, Error, Result};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::Position;

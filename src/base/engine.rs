@@ -5,8 +5,8 @@
 
 use async_trait::async_trait;
 
+use super::options::BaseOptions;
 use crate::archive::{BaseContent, Coordinates};
-use crate::config::BaseOptions;
 use crate::error::Error;
 use crate::mysql::SourceOptions;
 use crate::mysql::facts::ServerFacts;

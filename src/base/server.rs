@@ -1,5 +1,6 @@
 //! What base backups ask of the server: that nobody is held up, that one is taken at a time, and the locks for it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -26,6 +27,21 @@ const XA_REFUSED: u16 = 1401;
 /// What the account needs for a dump, beside what archiving needs.
 pub(super) const GRANT_HINT: &str = "GRANT SELECT, RELOAD, PROCESS, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, REPLICATION CLIENT, \
     REPLICATION SLAVE, SHOW_ROUTINE, XA_RECOVER_ADMIN, BACKUP_ADMIN ON *.* TO the account (docs/base-backups.md has it by engine)";
+
+/// Settings that a server in this one's place must agree with: those that are fixed at its first start, and those by
+/// which the same statement means something else.
+const SETTINGS: &[&str] = &[
+    "character_set_server",
+    "collation_server",
+    "default_storage_engine",
+    "explicit_defaults_for_timestamp",
+    "innodb_default_row_format",
+    "innodb_page_size",
+    "innodb_strict_mode",
+    "log_bin_trust_function_creators",
+    "lower_case_table_names",
+    "partial_revokes",
+];
 
 /// A connection that holds a lock until it is dropped.
 #[derive(Debug)]
@@ -103,6 +119,15 @@ pub(super) async fn nobody_is_long(connection: &mut Connection, long_query: Dura
         }
     }
     Ok(())
+}
+
+/// The settings that a manifest keeps.
+pub(super) async fn settings(connection: &mut Connection) -> Result<BTreeMap<String, String>> {
+    let names: Vec<String> = SETTINGS.iter().map(|name| format!("'{name}'")).collect();
+    let question = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", names.join(", "));
+    let rows = connection.query(&question).await?;
+    let pair = |row: &crate::mysql::Row| Some((row.get_at(0)?.to_owned(), row.get_at(1)?.to_owned()));
+    Ok(rows.iter().filter_map(pair).collect())
 }
 
 /// Where the binlog ends now.

@@ -7,6 +7,10 @@ use super::keys::Identities;
 use super::seal::STANZA_TAG;
 use super::{ChunkMeta, ChunkName, digest_hex};
 use crate::error::{Error, Result};
+use crate::position::ByteRange;
+
+/// Bytes decoded at a time: two zstd blocks, and they stay in a core's cache.
+const DECODE_BYTES: usize = 256 << 10;
 
 /// Longest age header read, in bytes: a GTID set of that size is a server in deep trouble.
 pub const HEADER_BYTES_MAX: u64 = 16 << 20;
@@ -91,6 +95,45 @@ impl<'a> OpenedChunk<'a> {
     /// The metadata, authenticated.
     pub fn meta(&self) -> &ChunkMeta {
         &self.meta
+    }
+
+    /// Hands the bytes of `take`, a part of the chunk's range, to `sink`, at most 256 KiB at a time, with their offset in
+    /// the file. Reads to the chunk's end, with all checks there, if `take` goes so far. Gives the metadata back.
+    ///
+    /// Each byte handed out is authentic; but only a return without error says that they are all.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Corrupt`] if the bytes are not what the name promises; what `sink` returns.
+    pub fn copy(mut self, take: ByteRange, mut sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<ChunkMeta> {
+        let mut buffer = vec![0; DECODE_BYTES];
+        let (mut at, end) = (self.meta.start, self.meta.end);
+        // What stands before or behind the part is another chunk's to give.
+        let within = |offset: u64, at: u64| usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
+        while at < take.end() || take.end() >= end {
+            let got = self.fill(&mut buffer).map_err(|error| Error::corrupt("decode").source(error))?;
+            if got == 0 {
+                break;
+            }
+            let from = within(take.start(), at).min(got);
+            let until = within(take.end(), at).min(got);
+            if let Some(wanted) = buffer.get(from..until).filter(|wanted| !wanted.is_empty()) {
+                sink(at.saturating_add(from as u64), wanted)?;
+            }
+            at = at.saturating_add(got as u64);
+        }
+        Ok(self.meta)
+    }
+
+    /// Reads until the buffer is full or nothing is left.
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0_usize;
+        while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match self.read(room)? {
+                0 => break,
+                got => filled = filled.saturating_add(got),
+            }
+        }
+        Ok(filled)
     }
 }
 

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::base::RawBase;
+use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
 
@@ -25,6 +26,12 @@ pub struct RawConfig {
     pub compression: RawCompression,
     /// Base backups.
     pub base: RawBase,
+    /// Bringing data back.
+    pub restore: RawRestore,
+    /// Restore drills.
+    pub drill: RawDrill,
+    /// What the archive should be good for.
+    pub objectives: RawObjectives,
     /// Logging.
     pub log: RawLog,
 }

@@ -1,6 +1,7 @@
 //! Settings read from files and the environment.
 
 use super::*;
+use crate::base::{CoordinatesFrom, DdlRule, EngineName};
 
 fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Config> {
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -9,11 +9,13 @@
 
 mod gtid_event;
 mod tagged;
+mod transaction_end;
 
 use crate::error::{Error, Result};
 use crate::position::{BinlogFile, ChecksumAlgorithm};
 
 pub use gtid_event::GtidEvent;
+pub use transaction_end::TransactionEnd;
 
 /// Bytes in an event header.
 pub const HEADER_BYTES: usize = 19;

@@ -126,7 +126,7 @@ fn unreachable(address: &Address, error: io::Error) -> Error {
 }
 
 /// Small packets leave at once; a peer that vanished without a word is noticed.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;

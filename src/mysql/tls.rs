@@ -255,7 +255,7 @@ fn server_name(address: &Address, mode: TlsMode) -> Result<ServerName<'static>> 
     }
 }
 
-fn read_certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>> {
+pub(super) fn read_certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>> {
     let certificates: Vec<_> =
         CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| bad_file(what, path, error))?;
     if certificates.is_empty() {
@@ -264,7 +264,7 @@ fn read_certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'stat
     Ok(certificates)
 }
 
-fn bad_file(what: &str, path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+pub(super) fn bad_file(what: &str, path: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::config(format!("read the {what} {}", path.display())).source(error).hint("it must be a readable PEM file")
 }
 

@@ -205,7 +205,7 @@ pub enum ChecksumAlgorithm {
 }
 
 /// Bytes `start..end` of a file; never inverted, may be empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct ByteRange {
     start: u64,
     end: u64,

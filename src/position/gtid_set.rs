@@ -100,6 +100,12 @@ impl GtidSet {
         out
     }
 
+    /// What is in both sets.
+    #[must_use]
+    pub fn common_with(&self, other: &GtidSet) -> GtidSet {
+        self.minus(&self.minus(other))
+    }
+
     /// Whether every transaction of this set is in the other.
     pub fn is_subset_of(&self, other: &GtidSet) -> bool {
         self.sids.iter().all(|(sid, runs)| {

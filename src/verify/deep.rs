@@ -1,6 +1,5 @@
 //! The deep part: chunks are opened and their bytes walked as one file.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +11,6 @@ use crate::archive::{Archive, FileChunks, StoredChunk};
 use crate::chunk::keys::Identities;
 use crate::chunk::{ChunkMeta, OpenedChunk};
 use crate::error::{Context, Error, Result};
-
-/// Bytes decoded at a time.
-const COPY_BYTES: usize = 256 << 10;
 
 /// Opens every chunk of a file and walks the contiguous ones' bytes in order.
 ///
@@ -30,7 +26,7 @@ pub(super) async fn verify_file(
     let keys = Arc::new(keys.clone());
     let covering: Vec<usize> = chunks.cover.contiguous().iter().map(|piece| piece.index).collect();
     let spare: Vec<usize> = (0..chunks.chunks.len()).filter(|index| !covering.contains(index)).collect();
-    let mut walk = Some(Walker { walk: FileWalk::default(), at: 0 });
+    let mut walk = Some(Walker { walk: FileWalk::new(), at: 0 });
     let order: Vec<&StoredChunk> =
         covering.iter().chain(&spare).filter_map(|index| chunks.chunks.get(*index)).collect();
     let mut objects = stream::iter(&order)
@@ -62,8 +58,8 @@ pub(super) async fn verify_file(
         }
     }
     if let Some(Walker { walk, .. }) = walk {
-        report.events = report.events.saturating_add(walk.events);
-        report.transactions = report.transactions.saturating_add(walk.transactions);
+        report.events = report.events.saturating_add(walk.seen().events);
+        report.transactions = report.transactions.saturating_add(walk.seen().transactions);
     }
 }
 
@@ -82,24 +78,15 @@ async fn open(
 ) -> Result<Option<Walker>> {
     let name = chunk.name.clone();
     let work = move || {
-        let mut opened = OpenedChunk::new(&name, &object, &keys).context(|| "open".into())?;
-        let mut buffer = vec![0; COPY_BYTES];
-        let mut at = name.range.start();
-        loop {
-            let got = opened.read(&mut buffer).map_err(|error| Error::corrupt("decode").source(error))?;
-            let bytes = buffer.get(..got).unwrap_or(&[]);
-            if bytes.is_empty() {
-                break;
-            }
-            if let Some(walker) = walker.as_mut() {
-                let old = usize::try_from(walker.at.saturating_sub(at)).unwrap_or(usize::MAX).min(got);
-                walker.walk.feed(bytes.get(old..).unwrap_or(&[]))?;
-            }
-            at = at.saturating_add(got as u64);
-        }
+        let opened = OpenedChunk::new(&name, &object, &keys).context(|| "open".into())?;
+        let meta = opened.copy(name.range, |at, bytes| {
+            let Some(walker) = walker.as_mut() else { return Ok(()) };
+            let old = usize::try_from(walker.at.saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
+            walker.walk.feed(bytes.get(old..).unwrap_or(&[]))
+        })?;
         if let Some(walker) = walker.as_mut() {
-            walker.at = at.max(walker.at);
-            agree(opened.meta(), &walker.walk)?;
+            walker.at = meta.end.max(walker.at);
+            agree(&meta, &walker.walk)?;
         }
         Ok(walker)
     };
@@ -112,11 +99,12 @@ fn agree(meta: &ChunkMeta, walk: &FileWalk) -> Result<()> {
     if inside_event == walk.is_between_events() {
         return Err(Error::corrupt("the metadata is wrong about whether the chunk ends inside an event"));
     }
-    if meta.open.is_none() && meta.executed.resolve(&walk.previous) != walk.executed() {
+    let seen = walk.seen();
+    if meta.open.is_none() && meta.executed.resolve(&seen.previous) != seen.executed() {
         return Err(Error::corrupt(format!(
             "the metadata tells executed transactions {:?}, the events {}",
             meta.executed,
-            walk.executed()
+            seen.executed()
         )));
     }
     Ok(())

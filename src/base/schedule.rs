@@ -25,7 +25,7 @@ impl Schedule {
     ///
     /// # Errors
     /// [`crate::error::Kind::Config`] naming the setting.
-    pub(super) fn new(expression: &str, zone: Option<&str>, jitter: Duration, agent: &str) -> Result<Self> {
+    pub fn new(expression: &str, zone: Option<&str>, jitter: Duration, agent: &str) -> Result<Self> {
         let cron = Cron::from_str(expression).map_err(|why| {
             Error::config(format!("base.schedule {expression:?} is no cron expression"))
                 .source(why)

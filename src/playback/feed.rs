@@ -1,0 +1,160 @@
+//! What there is to send, and where in it a replica begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::archive::{Archive, FileChunks};
+use crate::error::{Error, Kind, Result};
+use crate::mysql::event::FIRST_EVENT;
+use crate::mysql::source::Ask;
+use crate::position::GtidSet;
+
+/// A part of an archived file that is to be sent.
+#[derive(Debug, Clone)]
+pub struct PlayFile {
+    /// Its chunks.
+    pub chunks: Arc<FileChunks>,
+    /// Where to begin: 4, or the start of a transaction.
+    pub from: u64,
+    /// Where to stop: no transaction, and no event between transactions, that ends behind it is begun.
+    pub until: u64,
+    /// Only transactions of this set, and no anonymous ones; `None`: every transaction.
+    pub only: Option<Arc<GtidSet>>,
+}
+
+impl PlayFile {
+    /// The file's name, as events and clients write it.
+    pub(super) fn name(&self) -> &str {
+        self.chunks.incarnation.file.as_str()
+    }
+}
+
+/// Files in the order in which they are to be sent.
+#[derive(Debug, Clone, Default)]
+pub struct Playlist {
+    /// The files.
+    pub files: Vec<PlayFile>,
+}
+
+/// What is sent, as of now. A later feed of the same playback has the same files or more, each as far or farther.
+#[derive(Debug, Clone, Default)]
+pub struct Feed {
+    /// The files.
+    pub playlist: Playlist,
+    /// Transactions that are left out.
+    pub skip: GtidSet,
+    /// Transactions are sent only when they were committed so long ago.
+    pub delay: Option<Duration>,
+    /// What was executed before the first file; a replica that lacks some of it is refused. `None`: the caller sees to it.
+    pub before: Option<GtidSet>,
+    /// Whether the transactions have GTIDs: then replicas may auto-position.
+    pub by_gtid: bool,
+    /// The version of the server whose events these are.
+    pub server_version: String,
+}
+
+/// Where a dump begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) index: usize,
+    pub(super) position: u64,
+}
+
+impl Feed {
+    /// Where the dump begins that is asked for. Errors have the texts that MySQL's users know.
+    pub(super) async fn start(&self, archive: &Archive, ask: &Ask) -> Result<Start> {
+        let files = &self.playlist.files;
+        if ask.gtids.is_some() && !self.by_gtid {
+            return Err(Error::config(
+                "the replication sender thread cannot start in AUTO_POSITION mode: this archive's transactions have no GTIDs",
+            )
+            .hint("let the replica begin by SOURCE_LOG_FILE and SOURCE_LOG_POS, with SOURCE_AUTO_POSITION = 0"));
+        }
+        if ask.position < FIRST_EVENT {
+            return Err(Error::config("Client requested source to start replication from position < 4"));
+        }
+        let Some(first) = files.first() else {
+            return Err(Error::new(Kind::Gap, "the archive has no binlog file to send"));
+        };
+        match &ask.gtids {
+            Some(have) if ask.file.is_empty() => self.start_by_set(archive, have).await,
+            _ if ask.file.is_empty() => Ok(Start { index: 0, position: first.from }),
+            _ => self.start_by_name(ask),
+        }
+    }
+
+    /// By name and position. Where a name came back after a reset of the binlogs, the newest file that has the position.
+    fn start_by_name(&self, ask: &Ask) -> Result<Start> {
+        let files = &self.playlist.files;
+        let named = |file: &&PlayFile| file.name() == ask.file;
+        let Some(newest) = files.iter().rfind(named) else {
+            return Err(Error::new(Kind::Gap, "Could not find first log file name in binary log index file").hint(
+                format!("{:?} is none of the files that are served: `binvault list` shows what is archived", ask.file),
+            ));
+        };
+        let has = |file: &PlayFile| (file.from..=file.until).contains(&ask.position);
+        match files.iter().rposition(|file| named(&file) && has(file)) {
+            Some(index) => Ok(Start { index, position: ask.position }),
+            None if ask.position < newest.from => Err(Error::new(
+                Kind::Gap,
+                format!("{} is served from position {} on, not from {}", ask.file, newest.from, ask.position),
+            )),
+            None => Err(Error::new(
+                Kind::Gap,
+                format!(
+                    "Client requested source to start replication from position > file size: {} is served up to {}",
+                    ask.file, newest.until
+                ),
+            )),
+        }
+    }
+
+    /// The last file before which there is nothing that the replica lacks.
+    async fn start_by_set(&self, archive: &Archive, have: &GtidSet) -> Result<Start> {
+        if let Some(before) = &self.before {
+            let missing = before.minus(have).minus(&self.skip);
+            if !missing.is_empty() {
+                return Err(Error::new(
+                    Kind::Gap,
+                    format!(
+                        "Cannot replicate because the archive does not have required transactions: it begins behind \
+                         them. The missing transactions are '{missing}'"
+                    ),
+                )
+                .hint("set the replica up from a backup that has them"));
+            }
+        }
+        let (mut fine, mut unknown) = (0_usize, self.playlist.files.len());
+        // A later file's set has all of the earlier ones': the question has one answer up to a file, and another behind.
+        while fine.saturating_add(1) < unknown {
+            let middle = fine.midpoint(unknown);
+            if self.may_start_at(archive, middle, have).await? { fine = middle } else { unknown = middle }
+        }
+        let position = self.playlist.files.get(fine).map_or(FIRST_EVENT, |file| file.from);
+        Ok(Start { index: fine, position })
+    }
+
+    /// Whether everything that the files before this one would send is with the replica.
+    async fn may_start_at(&self, archive: &Archive, index: usize, have: &GtidSet) -> Result<bool> {
+        let Some(file) = self.playlist.files.get(index) else { return Ok(false) };
+        let Some(first) = file.chunks.first() else { return Ok(false) };
+        let Some(previous) = archive.meta(first).await?.previous else { return Ok(false) };
+        let missing = previous.minus(have).minus(&self.skip);
+        let sent_before = |file: &PlayFile| match &file.only {
+            None => !missing.is_empty(),
+            Some(only) => missing.minus(only) != missing,
+        };
+        Ok(!self.playlist.files.iter().take(index).any(sent_before))
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes_before(self.playlist.files.len())
+    }
+
+    /// Bytes of the files before one.
+    pub(super) fn bytes_before(&self, index: usize) -> u64 {
+        let lengths = self.playlist.files.iter().take(index).map(|file| file.until.saturating_sub(file.from));
+        lengths.fold(0, u64::saturating_add)
+    }
+}
