@@ -52,6 +52,7 @@
 //!    send transactions many times larger).
 
 pub mod archive;
+pub mod base;
 pub mod check;
 pub mod chunk;
 pub mod cli;

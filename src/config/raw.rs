@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::base::RawBase;
 use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
@@ -23,6 +24,8 @@ pub struct RawConfig {
     pub agent: RawAgent,
     /// Compression.
     pub compression: RawCompression,
+    /// Base backups.
+    pub base: RawBase,
     /// Bringing data back.
     pub restore: RawRestore,
     /// Restore drills.
