@@ -2,7 +2,7 @@
 //!
 //! Owns: framing ([`packet`]), TLS ([`tls`]), login ([`auth`], [`connect`]), plain questions ([`query`], [`facts`]),
 //! the replica's words before the dump ([`replica`]), the stream behind it ([`dump`], [`event`]), and the same events as
-//! they lie in a file ([`walk`]). Does not own: when to connect, how often, or what to do with an answer; that is decided
+//! they lie in a file ([`walk`]) and what they do to tables ([`rows`]). Does not own: when to connect, how often, or what to do with an answer; that is decided
 //! above.
 //!
 //! Invariants: a password never leaves in clear but over TLS or a unix socket; every answer is bounded in bytes and
@@ -18,6 +18,7 @@ pub mod fault;
 pub mod packet;
 pub mod query;
 pub mod replica;
+pub mod rows;
 pub mod source;
 pub mod stream;
 pub mod tls;

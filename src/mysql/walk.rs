@@ -69,6 +69,8 @@ pub struct EventSplitter {
     /// Offset of the next byte.
     position: u64,
     checksum: ChecksumAlgorithm,
+    /// Whether the events lie in a file, and therefore know their place.
+    in_file: bool,
     /// Bytes of an event of which nothing was handed out yet.
     held: Vec<u8>,
     /// An event of which the first part was handed out.
@@ -94,12 +96,17 @@ struct Tail {
 impl EventSplitter {
     /// A splitter for a file from its first byte: the magic and a format description come first.
     pub fn at_file_start() -> Self {
-        Self { position: 0, checksum: ChecksumAlgorithm::None, held: Vec::new(), open: None }
+        Self { position: 0, checksum: ChecksumAlgorithm::None, in_file: true, held: Vec::new(), open: None }
     }
 
     /// A splitter for bytes from an event's beginning at `position` (at least 4) in a file of the given checksums.
     pub fn inside(position: u64, checksum: ChecksumAlgorithm) -> Self {
         Self { position: position.max(FIRST_EVENT), checksum, ..Self::at_file_start() }
+    }
+
+    /// A splitter for the events inside a transaction payload: no checksums, and no place in the file.
+    pub fn in_payload() -> Self {
+        Self { in_file: false, ..Self::inside(FIRST_EVENT, ChecksumAlgorithm::None) }
     }
 
     /// Offset of the next byte to be fed.
@@ -215,7 +222,7 @@ impl EventSplitter {
         if length < least as u64 || length > u64::from(EVENT_BYTES_MAX).saturating_add(1 << 20) {
             return Err(wrong(start, format!("an event of impossible length {length}")));
         }
-        if start == FIRST_EVENT && header.kind != types::FORMAT_DESCRIPTION {
+        if self.in_file && start == FIRST_EVENT && header.kind != types::FORMAT_DESCRIPTION {
             return Err(wrong(start, "the first event is no format description"));
         }
         // Sets of GTIDs may grow; the other control events have no way to be that large.
@@ -224,7 +231,7 @@ impl EventSplitter {
         }
         let end = start.saturating_add(length);
         #[expect(clippy::cast_possible_truncation, reason = "the header has the low 32 bits")]
-        if header.log_pos != 0 && header.log_pos != end as u32 {
+        if self.in_file && header.log_pos != 0 && header.log_pos != end as u32 {
             return Err(wrong(start, format!("the event says that it ends at {}, it ends at {end}", header.log_pos)));
         }
         Ok(())

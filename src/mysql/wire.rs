@@ -28,6 +28,11 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
+    /// Six bytes: a table's id.
+    pub(crate) fn u48(&mut self) -> Option<u64> {
+        self.array().map(|[a, b, c, d, e, f]| u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
     /// A length-encoded integer; `None` also for the NULL mark (0xfb) and the error mark (0xff).
     pub(crate) fn lenenc(&mut self) -> Option<u64> {
         match self.u8()? {
