@@ -12,6 +12,7 @@ mod export;
 mod keygen;
 mod output;
 mod run;
+mod serve;
 mod show;
 mod signals;
 mod verify;
@@ -74,6 +75,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Prove that the archive is whole; with --deep that every chunk opens and every event is right
     Verify(verify::VerifyArgs),
+    /// Be a replication source: replicas follow the archive instead of the server
+    Serve(serve::ServeArgs),
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -132,6 +135,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Status(args) => show::status(&load(&global, "warn")?, &args).await,
         Command::List(args) => show::list(&load(&global, "warn")?, &args).await,
         Command::Export(args) => export::run(&load(&global, "warn")?, &args).await,
+        Command::Serve(args) => serve::run(&load(&global, "")?, &args).await,
         Command::Verify(args) => verify::run(&load(&global, "warn")?, &args).await,
     }
 }

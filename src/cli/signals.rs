@@ -23,7 +23,7 @@ pub(super) fn stop_token() -> Result<CancellationToken> {
             }
         };
         let name = next().await;
-        tracing::info!(signal = name, "stopping: sending what has been received; a second signal ends at once");
+        tracing::info!(signal = name, "stopping in good order; a second signal ends at once");
         stop.cancel();
         next().await;
         tracing::warn!("ending at once; what was not sent is fetched from the server again at the next start");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::serve::RawServe;
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
 
@@ -22,6 +23,8 @@ pub struct RawConfig {
     pub agent: RawAgent,
     /// Compression.
     pub compression: RawCompression,
+    /// The archive as a replication source.
+    pub serve: RawServe,
     /// Logging.
     pub log: RawLog,
 }

@@ -12,4 +12,5 @@ mod support;
 mod damage;
 mod playback;
 mod replica;
+mod serve;
 mod stage;
