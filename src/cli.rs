@@ -14,6 +14,7 @@ mod keygen;
 mod output;
 mod restore;
 mod run;
+mod serve;
 mod show;
 mod signals;
 mod verify;
@@ -80,6 +81,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Prove that the archive is whole; with --deep that every chunk opens and every event is right
     Verify(verify::VerifyArgs),
+    /// Be a replication source: replicas follow the archive instead of the server
+    Serve(serve::ServeArgs),
     /// Print a completion script
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -140,6 +143,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Restore(args) => restore::run(&load(&global, "warn")?, &args).await,
         Command::Drill(args) => drill::run(&load(&global, "warn")?, &args).await,
         Command::Export(args) => export::run(&load(&global, "warn")?, &args).await,
+        Command::Serve(args) => serve::run(&load(&global, "")?, &args).await,
         Command::Verify(args) => verify::run(&load(&global, "warn")?, &args).await,
     }
 }

@@ -11,6 +11,7 @@ mod load;
 mod raw;
 mod restore;
 mod sample;
+mod serve;
 mod values;
 
 use std::time::Duration;
@@ -31,6 +32,7 @@ pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use restore::{Objectives, server_options};
 pub use sample::sample;
+pub use serve::{RawServe, ServeSettings};
 pub use values::read_secret;
 
 /// What the whole program goes by.
@@ -270,6 +272,14 @@ impl Config {
         retry.elapsed_max_ms = Some(archive.give_up_after.millis());
         let call_timeout_ms = archive.timeout.millis().saturating_mul(2);
         Ok(StoreOptions { url, s3, disk: DiskOptions { create }, retry, call_timeout_ms })
+    }
+
+    /// How to be a source; `listen` comes from the command line.
+    ///
+    /// # Errors
+    /// If a value cannot be used, or a file of secrets or certificates cannot be read.
+    pub fn serve(&self, listen: Option<&str>) -> Result<ServeSettings> {
+        self.raw.serve.settings(listen)
     }
 
     /// How to log.

@@ -23,7 +23,7 @@
 //! | room | owns |
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
-//! | [`run`], [`check`], [`export`], [`verify`], [`status`] | one command's work each; they never use one another |
+//! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`] | one command's work each; they never use one another |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
 //! | [`playback`] | the archive as a replication source: what is sent to whom |
@@ -67,6 +67,7 @@ pub mod position;
 pub mod restore;
 pub mod retry;
 pub mod run;
+pub mod serve;
 pub mod ship;
 pub mod status;
 pub mod store;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::base::RawBase;
 use super::restore::{RawDrill, RawObjectives, RawRestore};
+use super::serve::RawServe;
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
 
@@ -32,6 +33,8 @@ pub struct RawConfig {
     pub drill: RawDrill,
     /// What the archive should be good for.
     pub objectives: RawObjectives,
+    /// The archive as a replication source.
+    pub serve: RawServe,
     /// Logging.
     pub log: RawLog,
 }

@@ -97,6 +97,17 @@ const REST: &str = r#"[agent]
 # rpo = "10s"                   # most data that may be lost, as a time
 # rto = "1h"                    # longest a restore may take, by the last drill
 
+[serve]
+# listen = "127.0.0.1:3307"     # `binvault serve`: the archive as a replication source
+# user = "replica"
+# password_file = "/etc/binvault/serve-password"   # at most 32 characters, as replicas take them
+# tls_cert = "/etc/binvault/serve-cert.pem"        # off the local host TLS is needed …
+# tls_key = "/etc/binvault/serve-key.pem"
+# plaintext = false             # … unless this says that the network is safe
+# replicas_max = 16
+# server_id = 4000000002        # no replica's; derived from the archive if left out
+# poll_interval = "2s"          # how often the archive is looked at
+
 [log]
 # format = "text"               # or "json"
 # level = "info"
