@@ -21,6 +21,6 @@ mod scan;
 mod target;
 
 pub use line::{Head, Line, Lines, Segment};
-pub use plan::{Plan, PlanOptions, plan};
+pub use plan::{Located, Plan, PlanOptions, locate, plan};
 pub use resolve::{Place, TransactionNote};
 pub use target::{Edge, Target, parse_moment};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::archive::{KeyArgs, open};
-use super::restore::{Bars, TargetArgs};
+use super::restore::{Bars, TargetArgs, load_options};
 use super::{output, signals};
 use crate::archive::{Drill, ReadOptions};
 use crate::config::Config;
@@ -50,7 +50,7 @@ pub(super) async fn run(config: &Config, args: &DrillArgs) -> Result<()> {
     let bars = Bars::new();
     let options = DrillOptions {
         plan,
-        load: config.load_options(),
+        load: load_options(config)?,
         examine: config.drill_examine(),
         server,
         keep: args.keep,

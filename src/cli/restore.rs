@@ -10,7 +10,7 @@ use super::archive::{KeyArgs, open};
 use super::{output, signals};
 use crate::archive::ReadOptions;
 use crate::clock;
-use crate::config::{Config, server_options};
+use crate::config::{Config, RestoreInto, server_options};
 use crate::error::{Error, Result};
 use crate::mysql::Address;
 use crate::position::GtidSet;
@@ -146,7 +146,7 @@ pub(super) async fn run(config: &Config, args: &RestoreArgs) -> Result<()> {
         archive,
         plan,
         read,
-        load: config.load_options(),
+        load: load_options(config)?,
         into: into(config, args)?,
         examine: Examine { check_tables: args.check_tables, assertions: Vec::new() },
         on_step: bars.on_step(),
@@ -369,9 +369,9 @@ impl Bars {
     }
 }
 
-impl Config {
-    /// How to put back a base backup that a command wrote.
-    pub(super) fn load_options(&self) -> LoadOptions {
-        LoadOptions::default()
-    }
+/// How to put back a base backup that a command wrote.
+pub(super) fn load_options(config: &Config) -> Result<LoadOptions> {
+    let command = config.base_restore()?;
+    let into_datadir = command.as_ref().is_some_and(|command| command.into == RestoreInto::DataDir);
+    Ok(LoadOptions { command: command.map(|command| command.command), into_datadir })
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -14,7 +15,7 @@ use super::marker::{Marker, Stage};
 use super::mysqld::{Program, Running, StartOptions, end_orphan, log_file};
 use super::site::{Left, Site, executed};
 use super::words::{Words, quoted};
-use super::{RestoreOptions, Step};
+use super::{OnStep, RestoreOptions, Step};
 use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::mysql::{Address, Connection, SourceOptions};
@@ -55,6 +56,9 @@ pub(super) struct DatadirSite {
     server_id: u32,
     by_gtid: bool,
     settings: Vec<String>,
+    /// What must be said when the data directory is made.
+    initial: Vec<String>,
+    on_step: OnStep,
     running: Option<Running>,
     connection: Option<Connection>,
 }
@@ -107,15 +111,14 @@ impl DatadirSite {
             server_id: options.free_server_id(),
             by_gtid: plan.by_gtid,
             settings: settings(options, datadir),
+            initial: initial_options(&plan.base),
+            on_step: Arc::clone(&options.on_step),
             running: None,
             connection: None,
         };
         if !loaded {
-            (options.on_step)(&Step::Prepare("a fresh data directory"));
-            let initial: Vec<String> = initial_options(&plan.base);
-            site.program.initialize(&site.options.datadir, &initial).await?;
+            return Ok(site);
         }
-        (options.on_step)(&Step::Prepare("a private server"));
         match site.start().await {
             Ok(()) => Ok(site),
             Err(error) => {
@@ -127,6 +130,7 @@ impl DatadirSite {
 
     /// Starts the server with our account in it, and connects.
     async fn start(&mut self) -> Result<()> {
+        (self.on_step)(&Step::Prepare("a private server"));
         let init_file = self.sockets.join("init.sql");
         std::fs::write(&init_file, account_sql(&self.marker.password)).context(|| "write the init file".into())?;
         let start = StartOptions {
@@ -180,6 +184,23 @@ impl Site for DatadirSite {
 
     fn is_loaded(&self) -> bool {
         self.marker.stage == Stage::Loaded
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        (self.on_step)(&Step::Prepare("a fresh data directory"));
+        self.program.initialize(&self.options.datadir, &self.initial).await?;
+        self.start().await
+    }
+
+    async fn begin_on_files(&mut self) -> Result<()> {
+        // The archived server's identity must not come back: what this one writes is another history.
+        match std::fs::remove_file(self.options.datadir.join("auto.cnf")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(|| "remove auto.cnf".into());
+            }
+            _ => {}
+        }
+        self.start().await
     }
 
     fn client(&self) -> Result<Command> {

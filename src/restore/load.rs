@@ -18,6 +18,8 @@ pub struct LoadOptions {
     /// A shell command that reads the base backup from its input and puts it into the server that the environment names
     /// (`BINVAULT_SOCKET`, `BINVAULT_USER`, `BINVAULT_PASSWORD`, `BINVAULT_DATADIR`).
     pub command: Option<String>,
+    /// The command fills the data directory before the server is started; else it loads a running server.
+    pub into_datadir: bool,
 }
 
 /// Bytes of a tool's error output that are kept.
@@ -26,6 +28,10 @@ const COMPLAINT_BYTES: u64 = 8 << 10;
 /// Loads the base backup of the plan, and tells the site that it is in.
 pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Result<()> {
     let base = &options.plan.base;
+    let as_files = base.content == BaseContent::Stream && options.load.into_datadir;
+    if !as_files {
+        site.begin().await?;
+    }
     let (what, mut command) = match base.content {
         BaseContent::Sql => {
             let mut client = site.client()?;
@@ -83,6 +89,9 @@ pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Resul
     }
     // A pipe that it closed early although it ended well: it did not take everything.
     fed.and_then(|()| closed.context(|| format!("hand {what} its input")))?;
+    if as_files {
+        site.begin_on_files().await?;
+    }
     site.loaded(&base.coordinates.executed).await
 }
 

@@ -170,6 +170,15 @@ impl Site for ServerSite {
         self.loaded
     }
 
+    async fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn begin_on_files(&mut self) -> Result<()> {
+        Err(Error::config("the base backup is a data directory: it cannot be put into a running server")
+            .hint("restore with --datadir DIR, or choose a base backup of another engine with --base"))
+    }
+
     fn client(&self) -> Result<Command> {
         let mut command = Command::new(&self.client);
         command.arg("--no-defaults").args(["--user", &self.options.server.user]);

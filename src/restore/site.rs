@@ -28,6 +28,15 @@ pub(super) trait Site: Send {
     /// Whether the base backup is already in: an earlier run was interrupted behind that.
     fn is_loaded(&self) -> bool;
 
+    /// Makes an empty server ready, into which the base backup can be loaded.
+    async fn begin(&mut self) -> Result<()>;
+
+    /// The base backup is a data directory, and lies in it now: start a server on that.
+    ///
+    /// # Errors
+    /// If the site has no data directory.
+    async fn begin_on_files(&mut self) -> Result<()>;
+
     /// A `mysql` client that reads statements from its input and runs them as an administrator, without a trace in the
     /// server's binlog.
     fn client(&self) -> Result<Command>;

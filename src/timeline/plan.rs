@@ -10,7 +10,7 @@ use crate::archive::{Archive, BaseManifest, FileState, ReadOptions};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::event::FIRST_EVENT;
 use crate::playback::{PlayFile, Playlist};
-use crate::position::{ByteRange, CommitTime, GtidSet, Position};
+use crate::position::{ByteRange, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 
 /// What to plan.
 #[derive(Debug, Clone)]
@@ -101,6 +101,33 @@ pub async fn plan(archive: &Archive, options: &PlanOptions) -> Result<Plan> {
         playlist,
         place,
     })
+}
+
+/// A place in one server's files, for whoever needs no base backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// The server.
+    pub server: ServerUuid,
+    /// The file.
+    pub incarnation: Incarnation,
+    /// The first byte behind the target: between two transactions.
+    pub offset: u64,
+    /// What whoever asked should know.
+    pub warnings: Vec<String>,
+}
+
+/// Finds a target in the history that it is in; `base` and `skip` of the options mean nothing here.
+///
+/// # Errors
+/// As [`plan`].
+pub async fn locate(archive: &Archive, options: &PlanOptions) -> Result<Located> {
+    let lines = Lines::read(archive).await?;
+    let (_, lineage, place) = choose_head(archive, &lines, options).await?;
+    let segment = lineage.get(place.segment).ok_or_else(|| Error::failed("a lineage of nothing"))?;
+    let line = lines.line(segment.line)?;
+    let file = line.files.get(place.file).ok_or_else(|| Error::failed("a line of nothing"))?;
+    let incarnation = file.incarnation().clone();
+    Ok(Located { server: line.server, incarnation, offset: place.position.offset, warnings: place.warnings })
 }
 
 /// The head to follow: the one that is named, the one that `latest` means, or the only one that has the target; heads
