@@ -7,6 +7,7 @@
 //! error is printed once, with its causes and `HINT:`.
 
 mod archive;
+mod base;
 mod check;
 mod drill;
 mod export;
@@ -71,7 +72,9 @@ enum Command {
     Run(run::RunArgs),
     /// Show what can be restored, how far the archive is behind, and what is missing
     Status(show::StatusArgs),
-    /// List the archived binlog files
+    /// Take a base backup now
+    Base(base::BaseArgs),
+    /// List base backups and archived binlog files
     List(show::ListArgs),
     /// Bring a server back to a moment, and prove it
     Restore(restore::RestoreArgs),
@@ -139,6 +142,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Check(args) => check::run(&load(&global, "warn")?, &args).await,
         Command::Run(args) => run::run(&load(&global, "")?, &args).await,
         Command::Status(args) => show::status(&load(&global, "warn")?, &args).await,
+        Command::Base(args) => base::run(&load(&global, "warn")?, &args).await,
         Command::List(args) => show::list(&load(&global, "warn")?, &args).await,
         Command::Restore(args) => restore::run(&load(&global, "warn")?, &args).await,
         Command::Drill(args) => drill::run(&load(&global, "warn")?, &args).await,

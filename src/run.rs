@@ -6,6 +6,8 @@
 //!         └───────────────── back-off with jitter ◄───────────────────┴─► passing trouble
 //! ```
 //!
+//! Base backups are taken beside it when they are due (`bases`).
+//!
 //! Owns: connecting, choosing the start, the second connection that asks about the server's position, beacons, when to
 //! try again, and the limit on stopping.
 //! Does not own: how bytes are shipped (`ship`), what is archived (`archive`).
@@ -13,6 +15,7 @@
 //! Invariants: a generation starts from the archive, never from memory; a definite error is never retried; told to
 //! stop, the agent ends within [`STOP_LIMIT`].
 
+mod bases;
 mod start;
 mod watch;
 
@@ -20,9 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::start::{Start, choose_first};
 use crate::archive::Archive;
+use crate::base::BaseOptions;
 use crate::chunk::keys::Recipients;
 use crate::clock;
 use crate::config::AgentOptions;
@@ -37,6 +42,8 @@ use crate::store::{StoreOptions, open as open_store};
 
 /// How long stopping in good order may take.
 pub const STOP_LIMIT: Duration = Duration::from_secs(18);
+/// How long a base backup that is told to stop may take to clean up.
+const BASES_STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Leftovers of dead writers older than this are swept at the start.
 const SWEEP_AGE_S: u64 = 900;
 /// How often a `--once` run starts again before it gives up.
@@ -59,6 +66,8 @@ pub struct RunOptions {
     pub recipients: Recipients,
     /// End when everything is archived that the server had at the start.
     pub once: bool,
+    /// How and when base backups are taken.
+    pub base: Option<BaseOptions>,
 }
 
 /// What a run did.
@@ -77,12 +86,15 @@ pub struct RunReport {
 pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunReport> {
     let hard_stop = CancellationToken::new();
     let progress = Arc::new(Progress::default());
+    let bases_stop = stop.child_token();
+    let (for_bases, told) = (options.clone(), bases_stop.clone());
+    let bases = AbortOnDropHandle::new(tokio::spawn(async move { bases::run(&for_bases, &told).await }));
     let agent = Agent { options, stop: stop.clone(), hard_stop: hard_stop.clone(), progress: Arc::clone(&progress) };
     let deadline = async {
         stop.cancelled().await;
         clock::sleep(STOP_LIMIT).await;
     };
-    tokio::select! {
+    let result = tokio::select! {
         biased;
         result = agent.generations() => result.map(|()| RunReport { counts: progress.snapshot(), durable: progress.durable() }),
         () = deadline => {
@@ -90,7 +102,11 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
             Err(Error::new(Kind::Store, format!("the store did not take the last bytes within {} s", STOP_LIMIT.as_secs()))
                 .hint("nothing is lost: they are fetched from the server again at the next start"))
         }
-    }
+    };
+    bases_stop.cancel();
+    // A base backup on its way ends at once; what it made outside may have to be cleaned up.
+    let _ = clock::with_timeout(BASES_STOP_LIMIT, bases).await;
+    result
 }
 
 struct Agent {

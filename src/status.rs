@@ -7,6 +7,7 @@
 //! answer, what the last beacon said is shown with its age. The JSON of both reports is a contract: fields may be
 //! added, none changes its meaning (`docs/JSON.md`).
 
+mod bases;
 mod protection;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::mysql::facts::binlog_status;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, CommitTime, Position, ServerUuid, created_text};
 
+pub use bases::{ListedBase, UnreadableBase};
 pub use protection::{BaseSummary, DrillSummary, Objective, Protection};
 
 /// How long the server may take to say where it is.
@@ -143,6 +145,12 @@ pub struct ListReport {
     pub schema: u32,
     /// URL of the archive.
     pub url: String,
+    /// Base backups, the oldest first.
+    pub bases: Vec<ListedBase>,
+    /// Base backups without a manifest: on their way, or given up.
+    pub unfinished_bases: Vec<String>,
+    /// Base backups whose manifest cannot be used.
+    pub unreadable_bases: Vec<UnreadableBase>,
     /// Binlog files, server by server, in the order they were written.
     pub files: Vec<ListedFile>,
 }
@@ -287,27 +295,39 @@ fn lag(
 
 /// Makes the report of `list`.
 pub async fn list(archive: &Archive) -> Result<ListReport> {
-    let mut listed = Vec::new();
+    let mut histories = Vec::new();
     for server in archive.servers().await? {
-        let history = archive.history(&server).await?;
-        for (index, state) in history.files.iter().enumerate() {
-            let joined_by_next =
-                history.files.get(index.saturating_add(1)).is_some_and(|next| next.seam == Seam::Joined);
-            let closed = state.last.as_ref().is_some_and(|meta| meta.closes.is_some());
-            listed.push(ListedFile {
-                server,
-                file: state.incarnation().file.clone(),
-                created: created_text(state.incarnation().created_s),
-                bytes: state.contiguous_end(),
-                stored_bytes: state.chunks.stored_bytes(),
-                chunks: state.chunks.chunks.len(),
-                holes: state.holes().iter().map(ToString::to_string).collect(),
-                complete: state.holes().is_empty() && (closed || joined_by_next),
-                first_commit: time(state.first_commit()),
-                last_commit: time(state.chunks.high_commit()),
-                executed: state.executed().map(|set| set.to_string()).filter(|text| !text.is_empty()),
-            });
-        }
+        histories.push(archive.history(&server).await?);
     }
-    Ok(ListReport { schema: 1, url: archive.store().url(), files: listed })
+    let bases::Listed { bases, unfinished, unreadable } = bases::listed(archive, &histories).await?;
+    Ok(ListReport {
+        schema: 1,
+        url: archive.store().url(),
+        bases,
+        unfinished_bases: unfinished,
+        unreadable_bases: unreadable,
+        files: histories.iter().flat_map(listed_files).collect(),
+    })
+}
+
+fn listed_files(history: &History) -> Vec<ListedFile> {
+    let entry = |(index, state): (usize, &FileState)| {
+        let next = history.files.get(index.saturating_add(1));
+        let joined_by_next = next.is_some_and(|next| next.seam == Seam::Joined);
+        let closed = state.last.as_ref().is_some_and(|meta| meta.closes.is_some());
+        ListedFile {
+            server: history.server,
+            file: state.incarnation().file.clone(),
+            created: created_text(state.incarnation().created_s),
+            bytes: state.contiguous_end(),
+            stored_bytes: state.chunks.stored_bytes(),
+            chunks: state.chunks.chunks.len(),
+            holes: state.holes().iter().map(ToString::to_string).collect(),
+            complete: state.holes().is_empty() && (closed || joined_by_next),
+            first_commit: time(state.first_commit()),
+            last_commit: time(state.chunks.high_commit()),
+            executed: state.executed().map(|set| set.to_string()).filter(|text| !text.is_empty()),
+        }
+    };
+    history.files.iter().enumerate().map(entry).collect()
 }

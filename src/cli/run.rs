@@ -26,6 +26,7 @@ pub(super) async fn run(config: &Config, args: &RunArgs) -> Result<()> {
         store: config.store(true)?,
         recipients: config.recipients()?,
         once: args.once,
+        base: Some(config.base(None)?),
     };
     let stop = signals::stop_token(
         "sending what has been received",

@@ -7,7 +7,7 @@ use super::archive::open;
 use super::output;
 use crate::config::Config;
 use crate::error::Result;
-use crate::status::{self, DrillSummary, Lag, Protection, ServerStatus, StatusReport};
+use crate::status::{self, DrillSummary, Lag, ListedBase, ListedFile, Protection, ServerStatus, StatusReport};
 
 /// `binvault status`
 #[derive(Debug, Args)]
@@ -149,31 +149,80 @@ pub(super) async fn list(config: &Config, args: &ListArgs) -> Result<()> {
     if args.json {
         return output::json(&report);
     }
-    if report.files.is_empty() {
+    if report.files.is_empty() && report.bases.is_empty() {
         output::line("nothing is archived yet");
-        return Ok(());
     }
+    if !report.bases.is_empty() {
+        output::line(base_table(&report.bases));
+    }
+    for id in &report.unfinished_bases {
+        output::line(format!("UNFINISHED  {id}: it has no manifest (on its way, or given up)"));
+    }
+    for base in &report.unreadable_bases {
+        output::line(format!("UNREADABLE  {}: {}", base.id, base.problem));
+    }
+    if !report.files.is_empty() {
+        if !report.bases.is_empty() || !report.unfinished_bases.is_empty() {
+            output::line("");
+        }
+        output::line(file_table(&report.files));
+    }
+    Ok(())
+}
+
+/// A table without lines; the columns of these indices are numbers.
+fn table(header: &[&str], numbers: &[usize], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["FILE", "BEGUN", "BYTES", "STORED", "CHUNKS", "LAST COMMIT", "STATE"]);
-    let servers: std::collections::BTreeSet<_> = report.files.iter().map(|file| file.server).collect();
-    for file in &report.files {
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in numbers {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+fn base_table(bases: &[ListedBase]) -> String {
+    let header = ["BASE", "TOOK", "BYTES", "STORED", "AT", "SERVER", "VERIFIED", "STATE"];
+    let rows = bases.iter().map(|base| {
+        let state =
+            base.problem.as_ref().map_or_else(|| "covered".to_owned(), |problem| format!("NOT COVERED: {problem}"));
+        vec![
+            base.id.clone(),
+            output::seconds(base.seconds),
+            output::bytes(base.raw_bytes),
+            output::bytes(base.stored_bytes),
+            base.position.to_string(),
+            base.server_version.clone(),
+            base.last_verified.clone().unwrap_or_else(|| "never".into()),
+            state,
+        ]
+    });
+    table(&header, &[1, 2, 3], rows)
+}
+
+fn file_table(files: &[ListedFile]) -> String {
+    let servers: std::collections::BTreeSet<_> = files.iter().map(|file| file.server).collect();
+    let rows = files.iter().map(|file| {
         let name = if servers.len() > 1 { format!("{}/{}", file.server, file.file) } else { file.file.to_string() };
         let state = match (file.holes.is_empty(), file.complete) {
             (false, _) => format!("HOLES {}", file.holes.join(" ")),
             (true, true) => "complete".to_owned(),
             (true, false) => "growing".to_owned(),
         };
-        let last = file.last_commit.clone().unwrap_or_else(|| "-".into());
-        let (bytes, stored, chunks) =
-            (file.bytes.to_string(), output::bytes(file.stored_bytes), file.chunks.to_string());
-        table.add_row([name, file.created.clone(), bytes, stored, chunks, last, state]);
-    }
-    for column in 2..5 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    output::line(table.trim_fmt());
-    Ok(())
+        vec![
+            name,
+            file.created.clone(),
+            file.bytes.to_string(),
+            output::bytes(file.stored_bytes),
+            file.chunks.to_string(),
+            file.last_commit.clone().unwrap_or_else(|| "-".into()),
+            state,
+        ]
+    });
+    table(&["FILE", "BEGUN", "BYTES", "STORED", "CHUNKS", "LAST COMMIT", "STATE"], &[2, 3, 4], rows)
 }

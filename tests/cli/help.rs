@@ -8,8 +8,23 @@ use binvault::error::Kind;
 use super::support::agent::{binvault, said};
 use super::support::repo;
 
-const COMMANDS: &[&str] =
-    &["", "keygen", "init", "check", "run", "status", "list", "export", "verify", "serve", "completions", "man"];
+const COMMANDS: &[&str] = &[
+    "",
+    "keygen",
+    "init",
+    "check",
+    "run",
+    "status",
+    "base",
+    "list",
+    "restore",
+    "drill",
+    "export",
+    "verify",
+    "serve",
+    "completions",
+    "man",
+];
 
 fn output_of(arguments: &[&str]) -> String {
     // Wrapped for a terminal of this width, whatever the one of the test.

@@ -1,0 +1,156 @@
+//! Base backups by schedule, beside the stream.
+//!
+//! Owns: when the next one is due, and that it is taken. Does not own: how (`base`).
+//!
+//! The archive tells when the last one was, so downtime is caught up with: one that was due meanwhile, however often, is
+//! taken once, now; and an archive without any gets its first one now. Two agents of one archive take one between
+//! them: before beginning, each looks whether the other has.
+//!
+//! Invariants: one at a time; whatever goes wrong here is logged, and archiving goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::RunOptions;
+use crate::archive::Archive;
+use crate::base::{BaseJob, Progress, Schedule};
+use crate::clock;
+use crate::error::{Error, Kind, Result};
+use crate::store::open as open_store;
+
+/// After trouble in finding out what is due.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Longest sleep at a time: the wall clock may be set meanwhile.
+const NAP: Duration = Duration::from_secs(30);
+
+/// Takes base backups as they come due, until `stop`. Never ends before; without a schedule it only waits.
+pub(super) async fn run(options: &RunOptions, stop: &CancellationToken) {
+    let schedule = options.base.as_ref().and_then(|base| base.schedule.clone());
+    let Some(schedule) = schedule.filter(|_| !options.once) else { return stop.cancelled().await };
+    // Due times before this have been tried, with or without success.
+    let mut tried_until = 0;
+    while !stop.is_cancelled() {
+        match Box::pin(one(options, &schedule, tried_until, stop)).await {
+            Ok(tried) => tried_until = tried_until.max(tried),
+            Err(error) => {
+                tracing::warn!(error = %error.chain(), "when the next base backup is due cannot be told yet");
+                stop.run_until_cancelled(clock::sleep(LOOK_AGAIN)).await;
+            }
+        }
+    }
+}
+
+/// Waits for the next one to be due and takes it. Gives the time before which all due times are done with.
+async fn one(options: &RunOptions, schedule: &Schedule, tried_until: u64, stop: &CancellationToken) -> Result<u64> {
+    // The agent itself makes the archive; until then there is nothing to put a base backup into.
+    let store = open_store(&options.store, stop).await?;
+    let archive = Archive::open(store, false).await?;
+    let newest = newest(&archive).await?;
+    let now = clock::now_us();
+    let Some(due) = due(schedule, newest, tried_until, now) else {
+        tracing::warn!("the schedule of base backups has no next time");
+        stop.cancelled().await;
+        return Ok(now);
+    };
+    let begins = due.saturating_add(u64::try_from(schedule.jitter_at(due).as_micros()).unwrap_or(0));
+    tracing::debug!(in_seconds = begins.saturating_sub(now) / 1_000_000, "the next base backup is due");
+    if !sleep_until(begins, stop).await {
+        return Ok(tried_until);
+    }
+    if self::newest(&archive).await?.is_some_and(|started| started >= due) {
+        tracing::info!("another agent took the base backup that was due");
+        return Ok(due);
+    }
+    take(options, archive, stop).await;
+    Ok(clock::now_us())
+}
+
+/// When the newest base backup was begun, microseconds since 1970.
+async fn newest(archive: &Archive) -> Result<Option<u64>> {
+    Ok(archive.bases().await?.complete.last().map(|base| base.started_us))
+}
+
+/// When the next one is due: now, if one was missed. Pure.
+fn due(schedule: &Schedule, newest: Option<u64>, tried_until: u64, now: u64) -> Option<u64> {
+    match newest.max(Some(tried_until).filter(|tried| *tried > 0)) {
+        None => Some(now),
+        Some(last) => schedule.next_after(last),
+    }
+}
+
+/// Waits for a moment of the wall clock. `false`: told to stop.
+async fn sleep_until(moment_us: u64, stop: &CancellationToken) -> bool {
+    loop {
+        let left = Duration::from_micros(moment_us.saturating_sub(clock::now_us()));
+        if left.is_zero() {
+            return !stop.is_cancelled();
+        }
+        if stop.run_until_cancelled(clock::sleep(left.min(NAP))).await.is_none() {
+            return false;
+        }
+    }
+}
+
+async fn take(options: &RunOptions, archive: Archive, stop: &CancellationToken) {
+    let Some(base) = options.base.clone() else { return };
+    let job = BaseJob {
+        source: options.source.clone(),
+        archive,
+        recipients: options.recipients.clone(),
+        options: base,
+        compress: options.ship.compress,
+        uploads: options.ship.uploads,
+    };
+    let progress = Arc::new(Progress::default());
+    if let Err(error) = job.take(&progress, stop).await
+        && !stop.is_cancelled()
+    {
+        report(&error);
+    }
+}
+
+fn report(error: &Error) {
+    let hint = error.hint_text().unwrap_or("");
+    if error.kind() == Kind::Clash {
+        tracing::warn!(error = %error.chain(), hint, "the scheduled base backup was left to another");
+    } else {
+        tracing::error!(
+            error = %error.chain(), hint, "the scheduled base backup failed; archiving goes on, the next try is when the next is due"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000_000;
+
+    fn hourly() -> Schedule {
+        Schedule::new("@hourly", Some("UTC"), Duration::ZERO, "main").unwrap()
+    }
+
+    #[test]
+    fn what_was_missed_is_due_now_and_once() {
+        let now = 100 * HOUR + 5;
+        assert_eq!(due(&hourly(), None, 0, now), Some(now), "the first one");
+        let missed = due(&hourly(), Some(90 * HOUR + 1), 0, now).unwrap();
+        assert_eq!(missed, 91 * HOUR, "long past: begins at once");
+        // It was taken now: those of the hours between are not made up for one by one.
+        assert_eq!(due(&hourly(), Some(now), 0, now + 1), Some(101 * HOUR));
+    }
+
+    #[test]
+    fn a_failure_is_not_tried_again_before_the_next_is_due() {
+        let now = 100 * HOUR + 5;
+        assert_eq!(due(&hourly(), Some(90 * HOUR), now, now + 1), Some(101 * HOUR));
+        assert_eq!(due(&hourly(), None, now, now + 1), Some(101 * HOUR), "also where there never was one");
+    }
+
+    #[test]
+    fn one_begun_late_by_jitter_does_not_move_the_next() {
+        assert_eq!(due(&hourly(), Some(100 * HOUR + HOUR / 2), 0, 100 * HOUR + HOUR / 2), Some(101 * HOUR));
+    }
+}

@@ -1,0 +1,112 @@
+//! Base backups in `list`: what they are, and whether the archive goes on from them.
+
+use serde::Serialize;
+
+use crate::archive::{Archive, BaseManifest, History};
+use crate::error::Result;
+use crate::position::{CommitTime, GtidSet, Position, ServerUuid};
+
+/// One base backup in `list`.
+#[derive(Debug, Serialize)]
+pub struct ListedBase {
+    /// Its id, as `--base` takes it.
+    pub id: String,
+    /// The engine that took it.
+    pub engine: String,
+    /// The tool, as it names itself.
+    pub tool: String,
+    /// The server it is of.
+    pub server: ServerUuid,
+    /// That server's version.
+    pub server_version: String,
+    /// When it was begun, RFC 3339.
+    pub started: String,
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// Its bytes, unpacked.
+    pub raw_bytes: u64,
+    /// Bytes of its objects.
+    pub stored_bytes: u64,
+    /// Where in the binlog it stands.
+    pub position: Position,
+    /// What was executed there.
+    pub executed: Option<GtidSet>,
+    /// Whether the archive has the server's binlog from there without a break up to its end.
+    pub covered: bool,
+    /// What stands in the way, if it has not.
+    pub problem: Option<String>,
+    /// When a restore of it was last proven, RFC 3339.
+    pub last_verified: Option<String>,
+}
+
+/// What `list` tells of base backups.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) bases: Vec<ListedBase>,
+    pub(super) unfinished: Vec<String>,
+    pub(super) unreadable: Vec<UnreadableBase>,
+}
+
+/// A base backup that cannot be used.
+#[derive(Debug, Serialize)]
+pub struct UnreadableBase {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub problem: String,
+}
+
+/// Reads the base backups and holds them against the servers' histories.
+pub(super) async fn listed(archive: &Archive, histories: &[History]) -> Result<Listed> {
+    let found = archive.bases().await?;
+    let bases = found.complete.iter().map(|base| entry(base, histories)).collect();
+    let unreadable = found.unreadable.into_iter().map(|(id, problem)| UnreadableBase { id, problem }).collect();
+    Ok(Listed { bases, unfinished: found.unfinished, unreadable })
+}
+
+fn entry(base: &BaseManifest, histories: &[History]) -> ListedBase {
+    let history = histories.iter().find(|history| history.server == base.server);
+    let problem = match history {
+        None => Some("nothing of its server's binlog is archived".to_owned()),
+        Some(history) => in_the_way(base, history),
+    };
+    ListedBase {
+        id: base.id.clone(),
+        engine: base.engine.clone(),
+        tool: base.tool.clone(),
+        server: base.server,
+        server_version: base.server_version.clone(),
+        started: CommitTime::from_micros(base.started_us).rfc3339(),
+        seconds: base.duration().as_secs_f64(),
+        raw_bytes: base.raw_bytes,
+        stored_bytes: base.stored_bytes,
+        position: base.coordinates.position(),
+        executed: Some(base.coordinates.executed.clone()).filter(|set| !set.is_empty()),
+        covered: problem.is_none(),
+        problem,
+        last_verified: None,
+    }
+}
+
+/// What keeps the history from being replayed on the base up to its end. Pure.
+fn in_the_way(base: &BaseManifest, history: &History) -> Option<String> {
+    let at = &base.coordinates;
+    let here = |file: &crate::archive::FileState| {
+        let incarnation = file.incarnation();
+        incarnation.file == at.file && at.created_s.is_none_or(|created_s| incarnation.created_s == created_s)
+    };
+    let Some(index) = history.files.iter().rposition(here) else {
+        return Some(format!("{} is not archived", at.file));
+    };
+    let end = history.files.get(index).map_or(0, crate::archive::FileState::contiguous_end);
+    if end < at.position {
+        return Some(format!("{} is archived up to {end} only", at.file));
+    }
+    let runs = history.runs();
+    let run = runs.iter().find(|run| run.contains(&index))?;
+    if run.end == history.files.len() {
+        return None;
+    }
+    let next = history.files.get(run.end)?;
+    Some(format!("the archive has a gap before or in {}", next.incarnation().file))
+}
