@@ -119,7 +119,9 @@ impl RangeReader {
                     return Ok(Some(block));
                 }
                 // Without an error and without all of its bytes: the thread broke down.
-                None if self.at < piece.end => return Err(Error::failed("a thread that opens chunks broke down")),
+                None if self.at < piece.end => {
+                    return Err(Error::failed("a thread that opens chunks broke down").definite());
+                }
                 None => drop(self.ahead.pop_front()),
             }
         }

@@ -7,7 +7,7 @@ use crate::archive::{Archive, FileChunks};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::event::FIRST_EVENT;
 use crate::mysql::source::Ask;
-use crate::position::GtidSet;
+use crate::position::{BinlogFile, GtidSet};
 
 /// A part of an archived file that is to be sent.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub struct Feed {
     pub server_version: String,
 }
 
-/// Where a dump begins.
+/// Where a dump begins. The file may be the one behind the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Start {
     pub(super) index: usize,
@@ -87,6 +87,13 @@ impl Feed {
     fn start_by_name(&self, ask: &Ask) -> Result<Start> {
         let files = &self.playlist.files;
         let named = |file: &&PlayFile| file.name() == ask.file;
+        // Behind the last file's ROTATE, a replica stands in the next one, which may not be there yet.
+        let follows = |last: &PlayFile| {
+            BinlogFile::new(&ask.file).is_ok_and(|asked| asked.follows(&last.chunks.incarnation.file))
+        };
+        if ask.position == FIRST_EVENT && !files.iter().any(|file| named(&file)) && files.last().is_some_and(follows) {
+            return Ok(Start { index: files.len(), position: FIRST_EVENT });
+        }
         let Some(newest) = files.iter().rfind(named) else {
             return Err(Error::new(Kind::Gap, "Could not find first log file name in binary log index file").hint(
                 format!("{:?} is none of the files that are served: `binvault list` shows what is archived", ask.file),

@@ -38,6 +38,17 @@ pub(super) struct Limit {
     pub(super) committed_by: Option<CommitTime>,
 }
 
+/// Where a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place<'a> {
+    /// The file's name.
+    pub(super) file: &'a str,
+    /// The position in it.
+    pub(super) position: u64,
+    /// Whether made-up events have a CRC32 here.
+    pub(super) checksum: bool,
+}
+
 /// Why the stream waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Halt {
@@ -133,21 +144,17 @@ impl Passage {
     }
 
     /// Where the stream stands, as a heartbeat has to say it: behind a ROTATE, that is in the next file.
-    pub(super) fn place(&self) -> (&str, u64) {
-        match &self.gate.rotated {
+    pub(super) fn place(&self) -> Place<'_> {
+        let (file, position) = match &self.gate.rotated {
             Some((file, position)) => (file, *position),
             None => (&self.gate.file, self.gate.at),
-        }
+        };
+        Place { file, position, checksum: self.gate.checksum }
     }
 
     /// One past the last event of the file that is done with.
     pub(super) fn at(&self) -> u64 {
         self.gate.at
-    }
-
-    /// Whether made-up events need a CRC32 here.
-    pub(super) fn checksum(&self) -> bool {
-        self.gate.checksum
     }
 
     /// Transactions that went through since the last call, and the commit time of the newest one so far.
@@ -289,3 +296,6 @@ impl Gate {
         .hint("give the replica a server_id that no server had whose transactions are archived"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::feed::{Feed, PlayFile, Start};
 use super::host::Shared;
-use super::passage::{Choice, Halt, Limit, Passage};
+use super::passage::{Choice, Halt, Limit, Passage, Place};
 use crate::archive::{Block, RangeReader};
 use crate::clock::{self, Instant};
 use crate::error::{Context, Error, Result};
@@ -45,6 +45,8 @@ pub(super) struct Sender {
     packets: EventPackets,
     heartbeat: Option<Duration>,
     non_block: bool,
+    /// The file that was asked for.
+    asked: String,
     choice: Choice,
     last_sent: Instant,
     /// Whether made-up events have a CRC32 now.
@@ -75,7 +77,8 @@ impl Sender {
             have: ask.gtids.map(Arc::new),
             only: None,
             skip: Arc::default(),
-            replica_id: ask.server_id,
+            // Only a registered replica has one that matters: `mysqlbinlog` makes one up.
+            replica_id: replica.server_id.unwrap_or(0),
             server_id: shared.server_id,
             heartbeat_v2: ask.heartbeat_v2,
         };
@@ -86,6 +89,7 @@ impl Sender {
             packets,
             heartbeat: replica.heartbeat,
             non_block: ask.non_block,
+            asked: ask.file,
             choice,
             last_sent: clock::monotonic(),
             checksum: replica.checksums == Some(true),
@@ -103,8 +107,9 @@ impl Sender {
                 tracing::info!(why = %error.chain(), "a replica's connection has ended");
                 return None;
             }
-            // In the middle of an event nothing can be told: the connection ends, and the next one hears it.
-            Err(Stop::Failed(error)) if self.packets.is_open() => {
+            // In the middle of an event nothing can be told: the connection ends, and the next one hears it. And a
+            // replica that is told of an error gives up, where trying again may help.
+            Err(Stop::Failed(error)) if self.packets.is_open() || error.is_retryable() => {
                 drop(self.flush().await);
                 return Some(error);
             }
@@ -120,6 +125,9 @@ impl Sender {
     }
 
     async fn play(&mut self, mut start: Start) -> Result<(), Stop> {
+        if start.index >= self.feed.borrow().playlist.files.len() && !self.wait_for_file(start.index).await? {
+            return Ok(());
+        }
         loop {
             match Box::pin(self.play_file(start)).await? {
                 Turn::EndOfLog => return Ok(()),
@@ -130,6 +138,21 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Waits until the file is there that follows the last one; not for a client that does not wait.
+    async fn wait_for_file(&mut self, index: usize) -> Result<bool, Stop> {
+        let (asked, checksum) = (self.asked.clone(), self.checksum);
+        let place = Place { file: &asked, position: FIRST_EVENT, checksum };
+        self.packets.event(&source::rotate(self.choice.server_id, &asked, FIRST_EVENT, checksum));
+        self.flush().await?;
+        while index >= self.feed.borrow_and_update().playlist.files.len() {
+            if self.non_block {
+                return Ok(false);
+            }
+            self.wait(place, None).await?;
+        }
+        Ok(true)
     }
 
     /// Sends one file until another one follows it and all of it is sent that shall be.
@@ -148,7 +171,7 @@ impl Sender {
             });
             passage.set_limit(Limit { until, committed_by });
             let halt = self.pump(&mut passage, &mut source, file, (index, &feed)).await?;
-            self.checksum = passage.checksum();
+            self.checksum = passage.place().checksum;
             let mut wake = None;
             if let Some(Halt::Due { commit, .. }) = halt {
                 let due_us = commit
@@ -168,7 +191,7 @@ impl Sender {
             if self.non_block {
                 return Ok(Turn::EndOfLog);
             }
-            self.wait(&passage, wake).await?;
+            self.wait(passage.place(), wake).await?;
         }
     }
 
@@ -230,7 +253,7 @@ impl Sender {
                     }
                     let reader = source.reader.take();
                     let mut reader = reader.unwrap_or_else(|| self.read(file, passage.position(), until));
-                    match self.next_block(&mut reader, passage).await {
+                    match self.next_block(&mut reader, passage.place()).await {
                         Ok(Some(block)) => {
                             source.reader = Some(reader);
                             block
@@ -244,7 +267,7 @@ impl Sender {
             let halt = halt.context(|| format!("read {}", file.name())).map_err(Stop::Failed);
             let halt = halt.map_err(|stop| self.broken(stop, file, passage))?;
             self.flush().await?;
-            self.beat_if_due(passage).await?;
+            self.beat_if_due(passage.place()).await?;
             self.shared.progressed(feed, index, passage);
             if let Some(halt) = halt {
                 let used = usize::try_from(halt.start().saturating_sub(block.offset)).unwrap_or(usize::MAX);
@@ -264,6 +287,7 @@ impl Sender {
     fn broken(&self, stop: Stop, file: &PlayFile, passage: &Passage) -> Stop {
         if let Stop::Failed(error) = &stop
             && self.packets.is_open()
+            && !error.is_retryable()
         {
             self.shared.remember_broken(file, passage.at(), error);
         }
@@ -271,19 +295,19 @@ impl Sender {
     }
 
     /// The next bytes. While they are long in coming, the client hears that we are still here.
-    async fn next_block(&mut self, reader: &mut RangeReader, passage: &Passage) -> Result<Option<Block>, Stop> {
+    async fn next_block(&mut self, reader: &mut RangeReader, place: Place<'_>) -> Result<Option<Block>, Stop> {
         loop {
             let Some(period) = self.heartbeat else { return Ok(reader.next().await?) };
             let left = period.saturating_sub(self.last_sent.elapsed());
             match clock::with_timeout(left.max(Duration::from_millis(1)), reader.next()).await {
                 Some(block) => return Ok(block?),
-                None => self.beat(passage).await?,
+                None => self.beat(place).await?,
             }
         }
     }
 
     /// Waits for the feed to grow, or for a time.
-    async fn wait(&mut self, passage: &Passage, wake: Option<Instant>) -> Result<(), Stop> {
+    async fn wait(&mut self, place: Place<'_>, wake: Option<Instant>) -> Result<(), Stop> {
         loop {
             let beat = self.heartbeat.map(|period| self.last_sent + period);
             tokio::select! {
@@ -292,25 +316,24 @@ impl Sender {
                     return changed.map_err(|_| Stop::Gone(Error::failed("serving has ended")));
                 }
                 () = clock::sleep_until(wake.unwrap_or(self.last_sent)), if wake.is_some() => return Ok(()),
-                () = clock::sleep_until(beat.unwrap_or(self.last_sent)), if beat.is_some() => self.beat(passage).await?,
+                () = clock::sleep_until(beat.unwrap_or(self.last_sent)), if beat.is_some() => self.beat(place).await?,
             }
         }
     }
 
-    async fn beat_if_due(&mut self, passage: &Passage) -> Result<(), Stop> {
+    async fn beat_if_due(&mut self, place: Place<'_>) -> Result<(), Stop> {
         match self.heartbeat {
-            Some(period) if self.last_sent.elapsed() >= period => self.beat(passage).await,
+            Some(period) if self.last_sent.elapsed() >= period => self.beat(place).await,
             _ => Ok(()),
         }
     }
 
     /// A heartbeat, unless an event is on its way.
-    async fn beat(&mut self, passage: &Passage) -> Result<(), Stop> {
+    async fn beat(&mut self, place: Place<'_>) -> Result<(), Stop> {
         if !self.packets.is_open() {
-            let (file, position) = passage.place();
             let Choice { heartbeat_v2, server_id, .. } = self.choice;
-            let event = source::heartbeat(heartbeat_v2, server_id, file, position, passage.checksum());
-            self.packets.event(&event);
+            let Place { file, position, checksum } = place;
+            self.packets.event(&source::heartbeat(heartbeat_v2, server_id, file, position, checksum));
         }
         self.flush().await?;
         self.last_sent = clock::monotonic();

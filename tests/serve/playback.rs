@@ -59,6 +59,7 @@ fn a_replica_without_gtids_gets_everything_by_position() {
     for name in ["row", "statement", "ddl", "xa", "compressed", "rotation", "load_data", "savepoints", "temporary"] {
         workload::named(name).run(&source);
     }
+    source.sql("FLUSH BINARY LOGS");
     let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"64KiB\"\n");
     config.archive_now();
     let stage = Stage::open(&config);
@@ -89,7 +90,16 @@ fn a_replica_without_gtids_gets_everything_by_position() {
         &playback,
         &format!("SOURCE_AUTO_POSITION = 0, SOURCE_LOG_FILE = '{name}', SOURCE_LOG_POS = {}", last.end),
     );
+    let next = stage.files[last.file + 1].incarnation().file.to_string();
+    wait_until("it is told the next file", Duration::from_secs(20), || column(&replica, "Source_Log_File") == next);
+    // Nothing of that file is there; who begins with it waits for it.
+    replica.sql("STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HEARTBEAT_PERIOD = 0.2; START REPLICA");
     wait_until("it is connected", Duration::from_secs(20), || column(&replica, "Replica_IO_Running") == "Yes");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(
+        (column(&replica, "Replica_IO_Running"), column(&replica, "Last_IO_Error")),
+        ("Yes".into(), String::new())
+    );
     // A position that is not served is refused.
     replica.sql("STOP REPLICA");
     follow(&replica, &playback, &format!("SOURCE_AUTO_POSITION = 0, SOURCE_LOG_FILE = '{name}', SOURCE_LOG_POS = 4"));
