@@ -1,7 +1,7 @@
 //! What is durable: the archive's identity, which bytes of which files it holds, where to go on, and the beacon.
 //!
 //! Owns: reading the listing into files and ranges, the resume point, gaps between and inside files, a range of a file
-//! as bytes, `binvault.json`, `agents/`, the manifests of base backups in `bases/`.
+//! as bytes, `binvault.json`, `agents/`, the manifests of base backups in `bases/`, `drills/`.
 //! Does not own: how bytes get in (`ship`) or what is done with them (`export`, `verify`, `status`).
 //!
 //! Invariants: the chunk objects are the truth, everything else can be rebuilt from them; nothing is ever overwritten
@@ -10,6 +10,7 @@
 mod bases;
 mod beacon;
 mod cover;
+mod drills;
 mod files;
 mod history;
 mod identity;
@@ -24,6 +25,7 @@ use crate::store::{self, Key, ListDepth, SharedStore};
 pub use bases::{BaseContent, BaseManifest, BasePart, Bases, Coordinates, part_key, read_base};
 pub use beacon::Beacon;
 pub use cover::{Cover, Piece};
+pub use drills::Drill;
 pub use files::{FileChunks, StoredChunk};
 pub use history::{FileState, History, Seam};
 pub use identity::Identity;

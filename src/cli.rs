@@ -8,9 +8,11 @@
 
 mod archive;
 mod check;
+mod drill;
 mod export;
 mod keygen;
 mod output;
+mod restore;
 mod run;
 mod serve;
 mod show;
@@ -71,6 +73,10 @@ enum Command {
     Status(show::StatusArgs),
     /// List the archived binlog files
     List(show::ListArgs),
+    /// Bring a server back to a moment, and prove it
+    Restore(restore::RestoreArgs),
+    /// Restore into a throw-away server, prove it, look into it, and write that down
+    Drill(drill::DrillArgs),
     /// Write the server's own binlog files from the archive
     Export(export::ExportArgs),
     /// Prove that the archive is whole; with --deep that every chunk opens and every event is right
@@ -134,6 +140,8 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&load(&global, "")?, &args).await,
         Command::Status(args) => show::status(&load(&global, "warn")?, &args).await,
         Command::List(args) => show::list(&load(&global, "warn")?, &args).await,
+        Command::Restore(args) => restore::run(&load(&global, "warn")?, &args).await,
+        Command::Drill(args) => drill::run(&load(&global, "warn")?, &args).await,
         Command::Export(args) => export::run(&load(&global, "warn")?, &args).await,
         Command::Serve(args) => serve::run(&load(&global, "")?, &args).await,
         Command::Verify(args) => verify::run(&load(&global, "warn")?, &args).await,

@@ -22,6 +22,12 @@ pub fn now_us() -> u64 {
         .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
+/// Wall clock in the zone of this host: what times without a zone are meant in.
+pub fn zoned_now() -> jiff::Zoned {
+    let now = i64::try_from(now_us()).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
+    now.unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_zoned(jiff::tz::TimeZone::system())
+}
+
 /// Waits for a while.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub async fn sleep(duration: Duration) {

@@ -6,8 +6,10 @@
 //! Invariants: an unknown name is an error, never ignored; a secret is never shown; commands that need no source or no
 //! recipients do not ask for them.
 
+mod base;
 mod load;
 mod raw;
+mod restore;
 mod sample;
 mod serve;
 mod values;
@@ -25,8 +27,10 @@ use crate::store::StoreOptions;
 use crate::store::disk::DiskOptions;
 use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 
+pub use base::{RawBase, RawBaseCommand, RestoreCommand, RestoreInto};
 pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
+pub use restore::{Objectives, server_options};
 pub use sample::sample;
 pub use serve::{RawServe, ServeSettings};
 pub use values::read_secret;
@@ -87,6 +91,8 @@ impl Config {
         config.store(false)?;
         config.ship()?;
         config.agent(false)?;
+        config.base(None)?;
+        config.base_restore()?;
         if config.has_source() {
             // The password's file need not be where one only reads the archive.
             config.source_but_password()?;

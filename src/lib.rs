@@ -52,20 +52,24 @@
 //!    send transactions many times larger).
 
 pub mod archive;
+pub mod base;
 pub mod check;
 pub mod chunk;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod drill;
 pub mod error;
 pub mod export;
 pub mod mysql;
 pub mod playback;
 pub mod position;
+pub mod restore;
 pub mod retry;
 pub mod run;
 pub mod serve;
 pub mod ship;
 pub mod status;
 pub mod store;
+pub mod timeline;
 pub mod verify;

@@ -7,16 +7,21 @@
 //! answer, what the last beacon said is shown with its age. The JSON of both reports is a contract: fields may be
 //! added, none changes its meaning (`docs/JSON.md`).
 
+mod protection;
+
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::archive::{Archive, Beacon, FileState, History, Seam};
 use crate::clock;
+use crate::config::Objectives;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::facts::binlog_status;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, CommitTime, Position, ServerUuid, created_text};
+
+pub use protection::{BaseSummary, DrillSummary, Objective, Protection};
 
 /// How long the server may take to say where it is.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
@@ -34,6 +39,8 @@ pub struct StatusReport {
     pub created: String,
     /// Each server that has chunks, the one archived last at the end.
     pub servers: Vec<ServerStatus>,
+    /// Base backups, drills, objectives.
+    pub protection: Protection,
     /// The agents' last words.
     pub agents: Vec<Beacon>,
 }
@@ -144,8 +151,12 @@ fn time(commit: CommitTime) -> Option<String> {
     (!commit.is_none()).then(|| commit.rfc3339())
 }
 
-/// Makes the report of `status`, asking the server for its position if one is given.
-pub async fn status(archive: &Archive, source: Option<&SourceOptions>) -> Result<StatusReport> {
+/// Makes the report of `status`, asking the server for its position if one is given, and judging the objectives.
+pub async fn status(
+    archive: &Archive,
+    source: Option<&SourceOptions>,
+    objectives: &Objectives,
+) -> Result<StatusReport> {
     let agents = archive.beacons().await?;
     let asked = match source {
         Some(source) => clock::with_timeout(ASK_LIMIT, ask(source)).await.and_then(|answer| {
@@ -167,6 +178,7 @@ pub async fn status(archive: &Archive, source: Option<&SourceOptions>) -> Result
         url: archive.store().url(),
         archive: identity.archive.to_string(),
         created: identity.created.clone(),
+        protection: protection::protection(archive, objectives, &servers).await?,
         servers,
         agents,
     })

@@ -17,14 +17,13 @@ const LAYERS: &[Layer] = &[
     Layer { modules: &["main"], peers: false },
     Layer { modules: &["cli"], peers: false },
     Layer {
-        modules: &[
-            "run", "export", "verify", "check", "status", "list", "base", "restore", "serve", "drill", "prune", "find",
-        ],
+        modules: &["run", "export", "verify", "check", "status", "list", "serve", "drill", "prune", "find"],
         peers: false,
     },
     Layer { modules: &["observe"], peers: false },
     Layer { modules: &["config"], peers: false },
-    Layer { modules: &["ship"], peers: false },
+    Layer { modules: &["base", "restore"], peers: false },
+    Layer { modules: &["ship", "timeline"], peers: false },
     Layer { modules: &["playback"], peers: false },
     Layer { modules: &["archive"], peers: false },
     Layer { modules: &["chunk", "store", "mysql"], peers: false },

@@ -16,6 +16,8 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
@@ -126,6 +128,9 @@ pub struct BaseManifest {
     /// What is in the server and, on purpose, not in the backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// Settings of the server that one which takes its place must agree with, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// Its parts, in order.
     pub parts: Vec<BasePart>,
 }

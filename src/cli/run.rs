@@ -27,7 +27,11 @@ pub(super) async fn run(config: &Config, args: &RunArgs) -> Result<()> {
         recipients: config.recipients()?,
         once: args.once,
     };
-    let report = run_agent(options, signals::stop_token()?).await?;
+    let stop = signals::stop_token(
+        "sending what has been received",
+        "what was not sent is fetched from the server again at the next start",
+    )?;
+    let report = run_agent(options, stop).await?;
     let (counts, durable) = (report.counts, report.durable);
     let position = durable.position.map_or_else(|| "nowhere yet".to_owned(), |position| position.to_string());
     tracing::info!(

@@ -7,7 +7,7 @@ use super::archive::open;
 use super::output;
 use crate::config::Config;
 use crate::error::Result;
-use crate::status::{self, Lag, ServerStatus, StatusReport};
+use crate::status::{self, DrillSummary, Lag, Protection, ServerStatus, StatusReport};
 
 /// `binvault status`
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<()> {
         None
     });
     let archive = open(config).await?;
-    let report = status::status(&archive, source.as_ref()).await?;
+    let report = status::status(&archive, source.as_ref(), &config.objectives()).await?;
     if args.json {
         return output::json(&report);
     }
@@ -52,6 +52,7 @@ fn show_status(report: &StatusReport) {
     for server in &report.servers {
         show_server(server);
     }
+    show_protection(&report.protection);
     for agent in &report.agents {
         let durable = agent.durable.as_ref().map_or_else(|| "nothing yet".to_owned(), ToString::to_string);
         let word = if agent.stopped { "stopped at" } else { "was at" };
@@ -83,6 +84,45 @@ fn show_server(server: &ServerStatus) {
         ratio / 10,
         ratio % 10
     ));
+}
+
+fn show_protection(protection: &Protection) {
+    match &protection.newest_base {
+        Some(base) => output::line(format!(
+            "base     {}  {} at {}, {} in all",
+            base.id,
+            output::bytes(base.bytes),
+            base.position,
+            protection.bases
+        )),
+        None => output::line("base     none: nothing can be restored from; `binvault base` takes one"),
+    }
+    let drill = |word: &str, drill: &DrillSummary| {
+        let reached = drill.reached.as_deref().unwrap_or("-");
+        let problem = drill.problem.as_deref().map_or_else(String::new, |problem| format!(": {problem}"));
+        let took = output::seconds(drill.seconds);
+        output::line(format!("{word:<9}restored to {reached} by the drill of {}, in {took}{problem}", drill.started));
+    };
+    match &protection.verified {
+        Some(held) => drill("verified", held),
+        None => output::line("verified never: `binvault drill` restores into a throw-away server and proves it"),
+    }
+    if let Some(failed) = protection.last_drill.as_ref().filter(|drill| !drill.ok) {
+        drill("FAILED", failed);
+    }
+    for objective in &protection.objectives {
+        let verdict = match objective.met {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "unknown",
+        };
+        let measured = objective.measured_seconds.map_or_else(|| "-".to_owned(), output::seconds);
+        let wanted = output::seconds(objective.wanted_seconds);
+        output::line(format!(
+            "{:<9}{verdict}: {measured} measured, {wanted} wanted, by {}",
+            objective.name, objective.by
+        ));
+    }
 }
 
 fn lag_text(lag: &Lag) -> String {

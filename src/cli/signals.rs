@@ -5,11 +5,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 
-/// A token that the first signal cancels.
+/// A token that the first signal cancels. `promise` says what is done then, `rest` what becomes of the rest if a second
+/// one comes.
 ///
 /// # Errors
 /// If signals cannot be watched.
-pub(super) fn stop_token() -> Result<CancellationToken> {
+pub(super) fn stop_token(promise: &'static str, rest: &'static str) -> Result<CancellationToken> {
     let failed = |error: std::io::Error| Error::failed("watch signals").source(error);
     let mut term = signal(SignalKind::terminate()).map_err(failed)?;
     let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -23,10 +24,10 @@ pub(super) fn stop_token() -> Result<CancellationToken> {
             }
         };
         let name = next().await;
-        tracing::info!(signal = name, "stopping in good order; a second signal ends at once");
+        tracing::info!(signal = name, "stopping: {promise}; a second signal ends at once");
         stop.cancel();
         next().await;
-        tracing::warn!("ending at once; what was not sent is fetched from the server again at the next start");
+        tracing::warn!("ending at once; {rest}");
         std::process::exit(130);
     });
     Ok(token)

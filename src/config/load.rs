@@ -14,7 +14,8 @@ const OTHERS: [&str; 3] = ["BINVAULT_CONFIG", "BINVAULT_IDENTITY", "BINVAULT_FAI
 /// Largest configuration file, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads the configuration: the file, if one is given, then `BINVAULT_SECTION__NAME` variables over it.
+/// Reads the configuration: the file, if one is given, then `BINVAULT_SECTION__NAME` variables
+/// over it (`BINVAULT_BASE__COMMAND__BACKUP` for a section in a section).
 ///
 /// # Errors
 /// [`crate::error::Kind::Config`] if the file cannot be read or has a name or value that is not understood.
@@ -27,13 +28,17 @@ pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, Stri
     let mut overlaid = false;
     for (name, value) in environment {
         let Some(path) = name.strip_prefix(PREFIX).filter(|_| !OTHERS.contains(&name.as_str())) else { continue };
-        let Some((section, key)) = path.split_once("__") else { continue };
-        let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
-        let entry = table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
-        let Value::Table(entry) = entry else {
-            return Err(Error::config(format!("{section} in the configuration is no section")));
-        };
-        entry.insert(key, Value::String(value));
+        let parts: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
+        let Some((key, sections)) = parts.split_last().filter(|(_, sections)| !sections.is_empty()) else { continue };
+        let mut place = &mut table;
+        for section in sections {
+            let entry = place.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
+            let Value::Table(inner) = entry else {
+                return Err(Error::config(format!("{section} in the configuration is no section")));
+            };
+            place = inner;
+        }
+        place.insert(key.clone(), Value::String(value));
         // One at a time, so that the variable can be named.
         check::<RawConfig>(&table, || format!("environment variable {name}"))?;
         overlaid = true;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::base::RawBase;
+use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::serve::RawServe;
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
@@ -23,6 +25,14 @@ pub struct RawConfig {
     pub agent: RawAgent,
     /// Compression.
     pub compression: RawCompression,
+    /// Base backups.
+    pub base: RawBase,
+    /// Bringing data back.
+    pub restore: RawRestore,
+    /// Restore drills.
+    pub drill: RawDrill,
+    /// What the archive should be good for.
+    pub objectives: RawObjectives,
     /// The archive as a replication source.
     pub serve: RawServe,
     /// Logging.

@@ -40,7 +40,12 @@ recipients = ["{recipient}"]    # public keys; any of their private keys opens t
 # timeout = "60s"               # one request
 # give_up_after = "300s"        # a call that keeps failing
 
-[agent]
+"#
+    ) + REST
+}
+
+/// The sections that nobody has to fill in.
+const REST: &str = r#"[agent]
 # id = "main"                   # two agents on one archive need two ids
 # chunk_size = "8MiB"
 # flush_interval = "1s"         # how old bytes get before they are sent: your RPO is this plus one round trip
@@ -52,6 +57,45 @@ recipients = ["{recipient}"]    # public keys; any of their private keys opens t
 [compression]
 # level = 1                     # zstd; 1 for speed
 # long_window_log = 24          # for size: with level 2, a sixth to a quarter smaller where rows return, 20 MiB a thread
+
+[base]
+# schedule = "0 3 * * *"        # cron; without it base backups are taken by `binvault base` only
+# time_zone = "Europe/Berlin"   # of the schedule; the system's if left out
+# jitter = "0s"                 # each begins up to this much later
+# engine = "mysqldump"          # or "command"
+# mysqldump = "mysqldump"       # the program
+# mysqldump_options = []        # more options for it
+# lock_wait = "5s"              # how long the short read lock at the beginning is waited for
+# long_query = "10s"            # no lock is tried while a statement has been running for this long
+# ddl = "watch"                 # DDL during a dump: "watch" begins again, "lock" makes it wait
+# give_up_after = "1h"          # how long a failing backup is tried again
+# part_size = "16MiB"           # unpacked bytes of a part
+
+[base.command]
+# Any tool that writes a backup to stdout; docs/base-backups.md has examples.
+# backup = "xtrabackup --defaults-file=$BINVAULT_DEFAULTS_FILE --backup --stream=xbstream --target-dir=/tmp"
+# coordinates = "filename '{file}', position '{position}'"   # where they stand in its stderr
+# coordinates_command = "…"     # or in what this prints
+# snapshot = "…"                # or taken under a read lock while this runs (LVM, ZFS)
+# snapshot_timeout = "30s"
+# cleanup = "…"
+# restore = "xbstream -x -C $BINVAULT_DATADIR && xtrabackup --prepare --target-dir=$BINVAULT_DATADIR"
+# restore_into = "datadir"      # or "server": what `restore` needs
+
+[restore]
+# mysqld = "/usr/sbin/mysqld"   # the server that `binvault restore --datadir` and `binvault drill` run
+# mysql = "/usr/bin/mysql"      # the client that loads a dump
+# mysqld_options = ["--innodb-buffer-pool-size=8G"]
+# workers = 8                   # appliers; by the number of cores if left out
+
+[drill]
+# folder = "/var/tmp"           # the throw-away data directory is made in it
+# check_tables = true
+# assertions = [{ sql = "SELECT COUNT(*) > 0 FROM shop.orders", expect = "1" }]   # the first column of the first row
+
+[objectives]                    # judged by `binvault status` and `binvault check`
+# rpo = "10s"                   # most data that may be lost, as a time
+# rto = "1h"                    # longest a restore may take, by the last drill
 
 [serve]
 # listen = "127.0.0.1:3307"     # `binvault serve`: the archive as a replication source
@@ -67,6 +111,4 @@ recipients = ["{recipient}"]    # public keys; any of their private keys opens t
 [log]
 # format = "text"               # or "json"
 # level = "info"
-"#
-    )
-}
+"#;

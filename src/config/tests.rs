@@ -1,6 +1,7 @@
 //! Settings read from files and the environment.
 
 use super::*;
+use crate::base::{CoordinatesFrom, DdlRule, EngineName};
 
 fn load_text(text: &str, env: &[(&str, &str)]) -> Result<Config> {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -95,4 +96,45 @@ fn the_sample_is_a_configuration_and_tells_the_defaults() {
     assert_eq!(all.archive.give_up_after, default.archive.give_up_after);
     assert_eq!(all.compression.level, default.compression.level);
     assert_eq!(all.log.level, default.log.level);
+    let (base, default) = (&all.base, &default.base);
+    assert_eq!((base.lock_wait, base.long_query), (default.lock_wait, default.long_query));
+    assert_eq!(
+        (base.give_up_after, base.part_size, base.jitter),
+        (default.give_up_after, default.part_size, default.jitter)
+    );
+    assert_eq!((&base.mysqldump, &base.mysqldump_options), (&default.mysqldump, &default.mysqldump_options));
+    assert_eq!(base.command.snapshot_timeout, default.command.snapshot_timeout);
+    let unset = Config::new(RawConfig { archive: plain.archive, ..RawConfig::default() }).unwrap().base(None).unwrap();
+    assert_eq!((unset.engine.as_str(), base.engine.as_deref()), ("mysqldump", Some("mysqldump")));
+    assert_eq!((unset.ddl, base.ddl.as_deref()), (DdlRule::Watch, Some("watch")));
+}
+
+#[test]
+fn base_backups() {
+    let with = |text: &str| load_text(&format!("{MINIMAL}[base]\n{text}"), &[]);
+    let base = with("schedule = \"@daily\"\ntime_zone = \"UTC\"\nlock_wait = \"2s\"").unwrap().base(None).unwrap();
+    assert_eq!((base.engine, base.lock_wait), (EngineName::Mysqldump, Duration::from_secs(2)));
+    assert_eq!(base.schedule.unwrap().next_after(1), Some(86_400_000_000));
+    let command = "[base.command]\nbackup = \"tool\"\ncoordinates = \"at {file}:{position}\"";
+    let env = [("BINVAULT_BASE__COMMAND__RESTORE", "put back"), ("BINVAULT_BASE__COMMAND__RESTORE_INTO", "server")];
+    let config = load_text(&format!("{MINIMAL}{command}"), &env).unwrap();
+    let chosen = config.base(Some(EngineName::Command)).unwrap().command.unwrap();
+    assert!(matches!(chosen.coordinates, CoordinatesFrom::Stderr { pattern } if pattern == "at {file}:{position}"));
+    let restore = config.base_restore().unwrap().unwrap();
+    assert_eq!(restore, RestoreCommand { command: "put back".into(), into: RestoreInto::Server });
+    for (text, wanted) in [
+        ("engine = \"clone\"", "clone"),
+        ("engine = \"command\"", "base.command.backup"),
+        ("schedule = \"never\"", "base.schedule"),
+        ("part_size = \"1GiB\"", "base.part_size"),
+        ("ddl = \"ignore\"", "base.ddl"),
+        ("[base.command]\nbackup = \"x\"", "base.command.coordinates"),
+        ("[base.command]\nbackup = \"x\"\ncoordinates = \"{file}\"", "{position}"),
+        ("[base.command]\nbackup = \"x\"\nsnapshot = \"y\"\ncoordinates_command = \"z\"", "both set"),
+        ("[base.command]\nrestore_into = \"heaven\"", "heaven"),
+    ] {
+        let error = with(text).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Config);
+        assert!(error.chain().contains(wanted), "{wanted}: {}", error.chain());
+    }
 }

@@ -46,6 +46,7 @@ impl Bench {
             stored_bytes: 0,
             tool: "a tool".into(),
             left_out: vec!["mysql.gtid_executed".into()],
+            settings: std::collections::BTreeMap::new(),
             parts: Vec::new(),
         }
     }

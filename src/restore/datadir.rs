@@ -1,0 +1,381 @@
+//! Restoring into a new data directory, by a private mysqld.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use tokio::process::Command;
+use uuid::Uuid;
+
+use super::fit::{free_bytes, initial_options, judge_space, judge_version, needs};
+use super::marker::{Marker, Stage};
+use super::mysqld::{Program, Running, StartOptions, end_orphan, log_file};
+use super::site::{Left, Site, executed};
+use super::words::{Words, quoted};
+use super::{RestoreOptions, Step};
+use crate::clock;
+use crate::error::{Context, Error, Result};
+use crate::mysql::{Address, Connection, SourceOptions};
+use crate::position::GtidSet;
+
+/// A data directory to be made.
+#[derive(Debug, Clone)]
+pub struct DatadirOptions {
+    /// The directory: absent, empty, or ours from an interrupted restore.
+    pub datadir: PathBuf,
+    /// The server's program; `None`: found on PATH.
+    pub mysqld: Option<PathBuf>,
+    /// The client's program; `None`: the one beside the server's, or on PATH.
+    pub mysql: Option<PathBuf>,
+    /// Further options for the private server, such as `--innodb-buffer-pool-size=8G`.
+    pub settings: Vec<String>,
+    /// Appliers.
+    pub workers: usize,
+    /// Whether too little room is an error.
+    pub check_space: bool,
+    /// Leave the server running on its private socket.
+    pub keep_running: bool,
+}
+
+/// Our account at the private server.
+const ACCOUNT: &str = "binvault_restore";
+/// The program's name as the server sees it.
+const PROGRAM: &str = "binvault restore";
+
+/// The site.
+pub(super) struct DatadirSite {
+    options: DatadirOptions,
+    program: Program,
+    client: PathBuf,
+    marker: Marker,
+    /// Folder of the socket and the init file; only we can enter it.
+    sockets: PathBuf,
+    server_id: u32,
+    by_gtid: bool,
+    settings: Vec<String>,
+    running: Option<Running>,
+    connection: Option<Connection>,
+}
+
+impl DatadirSite {
+    /// Checks the place, and starts the server: fresh, or where an interrupted restore left it.
+    pub(super) async fn open(options: &RestoreOptions, datadir: &DatadirOptions) -> Result<Self> {
+        let plan = &options.plan;
+        let program = Program::find(datadir.mysqld.as_deref()).await?;
+        judge_version(&program.version, &plan.base.server_version)?;
+        let client = program.client(datadir.mysql.as_deref())?;
+        let place = &datadir.datadir;
+        let found = Marker::read(place)?;
+        match &found {
+            None => check_empty(place)?,
+            Some(marker) if marker.is_for(options.archive.id(), plan) => {}
+            Some(marker) => return Err(other_restore(place, marker)),
+        }
+        let loaded = found.as_ref().is_some_and(|marker| marker.stage == Stage::Loaded);
+        if datadir.check_space && !loaded {
+            judge_space(needs(plan).disk_bytes, free_bytes(place)?, place)?;
+        }
+        let old = found.as_ref().map(|marker| (marker.pid, marker.socket.clone()));
+        if let Some((pid, socket)) = old {
+            if let Some(pid) = pid {
+                end_orphan(pid, &absolute(place)?).await?;
+            }
+            drop(socket.parent().map(std::fs::remove_dir_all));
+        }
+        let sockets = private_folder()?;
+        let marker = Marker {
+            archive: options.archive.id(),
+            base: plan.base.id.clone(),
+            head: plan.head.name.clone(),
+            skip: plan.skip.clone(),
+            stage: if loaded { Stage::Loaded } else { Stage::Loading },
+            socket: sockets.join("s"),
+            pid: None,
+            password: Uuid::new_v4().to_string(),
+        };
+        let mut site = Self {
+            options: DatadirOptions {
+                datadir: prepare(place, &marker, found.is_some() && !loaded)?,
+                ..datadir.clone()
+            },
+            program,
+            client,
+            marker,
+            sockets,
+            server_id: options.free_server_id(),
+            by_gtid: plan.by_gtid,
+            settings: settings(options, datadir),
+            running: None,
+            connection: None,
+        };
+        if !loaded {
+            (options.on_step)(&Step::Prepare("a fresh data directory"));
+            let initial: Vec<String> = initial_options(&plan.base);
+            site.program.initialize(&site.options.datadir, &initial).await?;
+        }
+        (options.on_step)(&Step::Prepare("a private server"));
+        match site.start().await {
+            Ok(()) => Ok(site),
+            Err(error) => {
+                site.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the server with our account in it, and connects.
+    async fn start(&mut self) -> Result<()> {
+        let init_file = self.sockets.join("init.sql");
+        std::fs::write(&init_file, account_sql(&self.marker.password)).context(|| "write the init file".into())?;
+        let start = StartOptions {
+            init_file: &init_file,
+            server_id: self.server_id,
+            workers: self.options.workers,
+            by_gtid: self.by_gtid,
+            settings: &self.settings,
+        };
+        let mut running = self.program.start(&self.options.datadir, &self.sockets, &start)?;
+        self.marker.pid = running.pid();
+        self.marker.write(&self.options.datadir)?;
+        let password = SecretString::from(self.marker.password.clone());
+        let mut source = SourceOptions::new(Address::Socket(running.socket.clone()), ACCOUNT, Some(password));
+        source.query_timeout = std::time::Duration::from_secs(24 * 3600);
+        // Crash recovery may take as long as it takes; as long as the server lives, it is waited for.
+        let connection = loop {
+            if let Some(status) = running.ended() {
+                return Err(Error::failed(format!("mysqld ended at its start ({status}): {}", running.log_tail()))
+                    .hint(format!("its log is {}", log_file(&self.options.datadir).display())));
+            }
+            match Connection::connect(&source, PROGRAM).await {
+                Ok(connection) => break connection,
+                Err(error) => tracing::debug!(error = %error.chain(), "the private server does not answer yet"),
+            }
+            clock::sleep(super::POLL).await;
+        };
+        self.connection = Some(connection);
+        self.running = Some(running);
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        self.connection = None;
+        match self.running.take() {
+            Some(mut running) => running.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Site for DatadirSite {
+    fn connection(&mut self) -> Result<&mut Connection> {
+        self.connection.as_mut().ok_or_else(|| Error::failed("the private server is not connected"))
+    }
+
+    fn words(&self) -> Words {
+        Words::of(&self.program.version)
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.marker.stage == Stage::Loaded
+    }
+
+    fn client(&self) -> Result<Command> {
+        let mut command = Command::new(&self.client);
+        command
+            .arg("--no-defaults")
+            .arg(format!("--socket={}", self.sockets.join("s").display()))
+            .args(["--user", ACCOUNT])
+            .env("MYSQL_PWD", &self.marker.password);
+        Ok(command)
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("BINVAULT_SOCKET", self.sockets.join("s").display().to_string()),
+            ("BINVAULT_USER", ACCOUNT.to_owned()),
+            ("BINVAULT_PASSWORD", self.marker.password.clone()),
+            ("BINVAULT_DATADIR", self.options.datadir.display().to_string()),
+        ]
+    }
+
+    async fn loaded(&mut self, have: &GtidSet) -> Result<()> {
+        let words = self.words();
+        let connection = self.connection()?;
+        connection.execute(words.reset_gtids()).await?;
+        if !have.is_empty() {
+            connection.execute(&format!("SET GLOBAL gtid_purged = {}", quoted(&have.to_string()))).await?;
+        }
+        connection.execute(&words.reset_all_channels()).await?;
+        // The accounts of the base are the server's now, ours is gone with the tables it stood in: a fresh start makes
+        // it again. And it writes everything down before the marker says so.
+        self.stop().await?;
+        self.marker.stage = Stage::Loaded;
+        self.start().await
+    }
+
+    fn listen_host(&self) -> String {
+        "127.0.0.1".to_owned()
+    }
+
+    fn last_words(&self) -> String {
+        self.running.as_ref().map(Running::log_tail).unwrap_or_default()
+    }
+
+    async fn leave(&mut self) -> Result<Left> {
+        let (words, keep) = (self.words(), self.options.keep_running);
+        let connection = self.connection()?;
+        drop(connection.execute(&words.stop()).await);
+        drop(connection.execute(&words.reset_channel()).await);
+        let executed = executed(connection).await?;
+        if keep {
+            for setting in ["innodb_flush_log_at_trx_commit = 1", "sync_relay_log = 10000"] {
+                connection.execute(&format!("SET GLOBAL {setting}")).await?;
+            }
+        }
+        connection.execute(&format!("DROP USER '{ACCOUNT}'@'localhost'")).await?;
+        let datadir = self.options.datadir.clone();
+        let socket = self.sockets.join("s");
+        if keep {
+            self.connection = None;
+            drop(std::fs::remove_file(self.sockets.join("init.sql")));
+            if let Some(running) = self.running.take() {
+                running.release();
+            }
+        } else {
+            self.stop().await?;
+            drop(std::fs::remove_dir_all(&self.sockets));
+        }
+        drop(std::fs::remove_file(log_file(&datadir)));
+        Marker::remove(&datadir)?;
+        let socket = keep.then_some(socket);
+        let next = next_steps(&self.program.path, &datadir, socket.as_deref());
+        Ok(Left { executed, datadir: Some(datadir), socket, next })
+    }
+
+    async fn abandon(&mut self) -> String {
+        if let Err(error) = self.stop().await {
+            tracing::warn!(error = %error.chain(), "the private server could not be stopped");
+        }
+        drop(std::fs::remove_dir_all(&self.sockets));
+        format!(
+            "run the same command again to go on; or remove {} and begin anew (log: {})",
+            self.options.datadir.display(),
+            log_file(&self.options.datadir).display()
+        )
+    }
+}
+
+/// Options of the private server beyond our own: the archived server's where they must agree, and the caller's.
+fn settings(options: &RestoreOptions, datadir: &DatadirOptions) -> Vec<String> {
+    let mut settings = initial_options(&options.plan.base);
+    settings.extend(datadir.settings.iter().cloned());
+    settings
+}
+
+/// Refuses a directory that has anything in it.
+fn check_empty(place: &Path) -> Result<()> {
+    let entries = match std::fs::read_dir(place) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::config(format!("look into {}", place.display())).source(error)),
+    };
+    match entries.flatten().next() {
+        None => Ok(()),
+        Some(entry) => {
+            Err(Error::config(format!("{} is not empty: {:?} is in it", place.display(), entry.file_name()))
+                .hint("a restore never overwrites: give an empty directory, or one that is not there yet"))
+        }
+    }
+}
+
+fn other_restore(place: &Path, marker: &Marker) -> Error {
+    Error::config(format!(
+        "{} holds an interrupted restore of something else: base {}, head {}",
+        place.display(),
+        marker.base,
+        marker.head
+    ))
+    .hint("give that restore's own options to go on with it (--base, --head, --skip), or another --datadir")
+}
+
+/// Makes the directory, empties it if a load was interrupted, and marks it ours. Gives its absolute path.
+fn prepare(place: &Path, marker: &Marker, wipe: bool) -> Result<PathBuf> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(place)
+        .context(|| format!("make {}", place.display()))?;
+    marker.write(place)?;
+    if wipe {
+        let what = || format!("empty {}", place.display());
+        for entry in std::fs::read_dir(place).context(what)? {
+            let entry = entry.context(what)?;
+            if Marker::is_named(&entry.file_name()) {
+                continue;
+            }
+            let is_dir = entry.file_type().context(what)?.is_dir();
+            let gone = if is_dir { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+            gone.context(what)?;
+        }
+    }
+    absolute(place)
+}
+
+fn absolute(place: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(place).context(|| format!("find {}", place.display()))
+}
+
+/// A folder for the socket: its path must be short (107 bytes), and nobody else may enter it.
+fn private_folder() -> Result<PathBuf> {
+    let name: String = Uuid::new_v4().simple().to_string().chars().take(12).collect();
+    let folder = std::env::temp_dir().join(format!("binvault-{name}"));
+    std::fs::DirBuilder::new().mode(0o700).create(&folder).context(|| format!("make {}", folder.display()))?;
+    Ok(folder)
+}
+
+fn account_sql(password: &str) -> String {
+    let account = format!("'{ACCOUNT}'@'localhost'");
+    let mut sql = String::new();
+    for statement in [
+        format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {}", quoted(password)),
+        format!("ALTER USER {account} IDENTIFIED BY {} ACCOUNT UNLOCK", quoted(password)),
+        format!("GRANT ALL ON *.* TO {account} WITH GRANT OPTION"),
+    ] {
+        let _ = writeln!(sql, "{statement};");
+    }
+    sql
+}
+
+fn next_steps(mysqld: &Path, datadir: &Path, socket: Option<&Path>) -> Vec<String> {
+    let mut next = Vec::new();
+    if let Some(socket) = socket {
+        next.push(format!(
+            "the server runs, private: mysql --socket={} (accounts are the archived server's)",
+            socket.display()
+        ));
+    } else {
+        next.push(format!(
+            "start it: {} --datadir={} (your own options; own the files: chown -R mysql: …)",
+            mysqld.display(),
+            datadir.display()
+        ));
+    }
+    next.push("look at the data; events are off until you SET GLOBAL event_scheduler = ON".to_owned());
+    next.push(
+        "archive it as a new incarnation of the same archive: point source.url at it, then `binvault run --adopt`"
+            .to_owned(),
+    );
+    next.push("take a base backup of it: `binvault base`".to_owned());
+    next
+}
+
+impl RestoreOptions {
+    /// A server id that the archive's server does not have.
+    fn free_server_id(&self) -> u32 {
+        let [a, b, c, d, ..] = *Uuid::new_v4().as_bytes();
+        (u32::from_be_bytes([a, b, c, d]) >> 2).max(1) | 0x4000_0000
+    }
+}

@@ -1,0 +1,103 @@
+//! Putting back the base backup.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, Command};
+
+use super::site::Site;
+use super::{RestoreOptions, Step, stopped};
+use crate::archive::{BaseContent, read_base};
+use crate::error::{Context, Error, Kind, Result};
+
+/// How to put back what no stock client understands.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// A shell command that reads the base backup from its input and puts it into the server that the environment names
+    /// (`BINVAULT_SOCKET`, `BINVAULT_USER`, `BINVAULT_PASSWORD`, `BINVAULT_DATADIR`).
+    pub command: Option<String>,
+}
+
+/// Bytes of a tool's error output that are kept.
+const COMPLAINT_BYTES: u64 = 8 << 10;
+
+/// Loads the base backup of the plan, and tells the site that it is in.
+pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Result<()> {
+    let base = &options.plan.base;
+    let (what, mut command) = match base.content {
+        BaseContent::Sql => {
+            let mut client = site.client()?;
+            // Without --force the first error ends it; in binary mode nothing in the data is a client's command.
+            client.args(["--binary-mode", "--max-allowed-packet=1G", "--init-command=SET SESSION sql_log_bin = 0"]);
+            ("mysql", client)
+        }
+        BaseContent::Stream => {
+            let line = options.load.command.as_ref().ok_or_else(|| {
+                Error::new(Kind::Config, format!("base backup {} was written by a command ({})", base.id, base.tool))
+                    .hint("say how to put it back: base.command.restore = \"…\" in the configuration")
+            })?;
+            let mut shell = Command::new("/bin/sh");
+            shell.arg("-c").arg(line);
+            ("base.command.restore", shell)
+        }
+        BaseContent::Other => {
+            return Err(Error::new(Kind::Format, format!("base backup {} was taken by a newer binvault", base.id))
+                .hint("use that version to restore it, or choose another with --base"));
+        }
+    };
+    command.envs(site.environment()).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().context(|| format!("run {what} ({:?})", command.as_std().get_program()))?;
+    let (Some(mut input), Some(errors)) = (child.stdin.take(), child.stderr.take()) else {
+        return Err(Error::failed("a child without pipes"));
+    };
+    let done = Arc::new(AtomicU64::new(0));
+    let (on_step, total, counted) = (Arc::clone(&options.on_step), base.raw_bytes, Arc::clone(&done));
+    let on_bytes = move |bytes: u64| {
+        let bytes = counted.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        on_step(&Step::Load { bytes, total });
+    };
+    let feed = async {
+        let fed = read_base(&options.archive, base, Arc::clone(&options.read.keys), &mut input, on_bytes).await;
+        // The end of its input is what lets it end; a half base must not look like a whole one.
+        let closed = if fed.is_ok() { input.shutdown().await } else { Ok(()) };
+        if fed.is_ok() {
+            drop(input);
+        }
+        (fed, closed)
+    };
+    let work = async { tokio::join!(feed, complaint(errors)) };
+    let Some(((fed, closed), complaint)) = options.stop.run_until_cancelled(work).await else {
+        drop(child.kill().await);
+        return Err(stopped());
+    };
+    if fed.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Corrupt | Kind::Key | Kind::Store | Kind::Gap)) {
+        drop(child.kill().await);
+        return fed;
+    }
+    let status = child.wait().await.context(|| format!("wait for {what}"))?;
+    if !status.success() {
+        return Err(Error::failed(format!("{what} ended with {status}: {complaint}{}", place(site))));
+    }
+    // A pipe that it closed early although it ended well: it did not take everything.
+    fed.and_then(|()| closed.context(|| format!("hand {what} its input")))?;
+    site.loaded(&base.coordinates.executed).await
+}
+
+fn place(site: &dyn Site) -> String {
+    let words = site.last_words();
+    if words.is_empty() { String::new() } else { format!(" (server: {words})") }
+}
+
+/// What a tool said on its error output: the beginning, on one line; the rest is read and dropped.
+async fn complaint(errors: ChildStderr) -> String {
+    let mut kept = Vec::new();
+    let mut errors = errors.take(COMPLAINT_BYTES);
+    drop(errors.read_to_end(&mut kept).await);
+    let mut rest = errors.into_inner();
+    drop(tokio::io::copy(&mut rest, &mut tokio::io::sink()).await);
+    let text = String::from_utf8_lossy(&kept).into_owned();
+    text.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join(" | ")
+}

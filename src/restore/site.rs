@@ -1,0 +1,76 @@
+//! Where a restore happens: the small seam between a data directory with a private server and a server that is there.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use tokio::process::Command;
+
+use super::datadir::DatadirSite;
+use super::server::ServerSite;
+use super::words::Words;
+use super::{Into, RestoreOptions};
+use crate::error::Result;
+use crate::mysql::Connection;
+use crate::position::GtidSet;
+
+/// A server that is being restored into.
+#[async_trait]
+pub(super) trait Site: Send {
+    /// The connection, with every privilege.
+    ///
+    /// # Errors
+    /// If the server has been stopped.
+    fn connection(&mut self) -> Result<&mut Connection>;
+
+    /// The words of its version.
+    fn words(&self) -> Words;
+
+    /// Whether the base backup is already in: an earlier run was interrupted behind that.
+    fn is_loaded(&self) -> bool;
+
+    /// A `mysql` client that reads statements from its input and runs them as an administrator, without a trace in the
+    /// server's binlog.
+    fn client(&self) -> Result<Command>;
+
+    /// What a configured load command is told, as environment variables.
+    fn environment(&self) -> Vec<(&'static str, String)>;
+
+    /// The base backup is in: take stock, and remember it across interruptions.
+    async fn loaded(&mut self, executed: &GtidSet) -> Result<()>;
+
+    /// The host by which the server reaches this process.
+    fn listen_host(&self) -> String;
+
+    /// Its error log's last lines, for an error that it does not explain itself.
+    fn last_words(&self) -> String;
+
+    /// Everything is proven: clean up, stop it or let it run.
+    async fn leave(&mut self) -> Result<Left>;
+
+    /// The restore failed: stop what was started, keep what lets it go on. Gives a hint for people.
+    async fn abandon(&mut self) -> String;
+}
+
+/// What is left behind a restore.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) executed: GtidSet,
+    pub(super) datadir: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
+    pub(super) next: Vec<String>,
+}
+
+/// Checks the place and makes it ready.
+pub(super) async fn open(options: &RestoreOptions) -> Result<Box<dyn Site>> {
+    Ok(match &options.into {
+        Into::Datadir(datadir) => Box::new(DatadirSite::open(options, datadir).await?),
+        Into::Server(server) => Box::new(ServerSite::open(options, server).await?),
+    })
+}
+
+/// What a server has executed.
+pub(super) async fn executed(connection: &mut Connection) -> Result<GtidSet> {
+    let rows = connection.query("SELECT @@GLOBAL.gtid_executed").await?;
+    let text = rows.first().and_then(|row| row.get_at(0)).unwrap_or("");
+    text.parse().map_err(|error| crate::error::Error::corrupt("the server tells a GTID set that is none").source(error))
+}

@@ -1,0 +1,265 @@
+//! Lines, heads and lineages. Pure but for reading the histories.
+//!
+//! A *line* is a run of one server's files without a break. A *head* is a line that no other line goes on from: its end
+//! is a state the database was in last. A *lineage* is how a head came to be: lines, each with the part of it that
+//! belongs to the head's history. After a restore to just before an accident the restored server begins a new line, and
+//! the line with the accident stays a head of its own: nothing of it gets into the new head's lineage.
+
+use crate::archive::{Archive, FileState, Seam};
+use crate::error::{Error, Kind, Result};
+use crate::position::{CommitTime, GtidSet, Position, ServerUuid};
+
+/// A run of one server's files without a break.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The server.
+    pub server: ServerUuid,
+    /// Its files; never empty.
+    pub files: Vec<FileState>,
+    /// What was executed before its first byte.
+    pub before: GtidSet,
+    /// What was executed at its end.
+    pub executed: GtidSet,
+    /// The highest commit time in it.
+    pub last_commit: CommitTime,
+    /// Why it begins: after a gap, or with the archive itself.
+    pub after_gap: bool,
+}
+
+impl Line {
+    fn new(server: ServerUuid, files: Vec<FileState>) -> Option<Self> {
+        let (first, last) = (files.first()?, files.last()?);
+        if first.contiguous_end() == 0 {
+            return None;
+        }
+        Some(Self {
+            server,
+            before: first.previous().cloned().unwrap_or_default(),
+            executed: last.executed().unwrap_or_default(),
+            last_commit: files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default(),
+            after_gap: first.seam != Seam::Begins,
+            files,
+        })
+    }
+
+    /// One past its last byte.
+    pub fn end(&self) -> Option<Position> {
+        let file = self.files.last()?;
+        Some(Position { file: file.incarnation().file.clone(), offset: file.contiguous_end() })
+    }
+
+    /// When its first file was begun, seconds since 1970.
+    pub fn begun_s(&self) -> u32 {
+        self.files.first().map_or(0, |file| file.incarnation().created_s)
+    }
+
+    /// The last moment at which it is known to have been written: its last commit, or its beginning.
+    pub fn written_until(&self) -> CommitTime {
+        self.last_commit.max(CommitTime::from_seconds(self.begun_s()))
+    }
+
+    /// Its first file's name and time: with the server it names the line.
+    pub fn name(&self) -> String {
+        self.files.first().map(|file| file.incarnation().to_string()).unwrap_or_default()
+    }
+}
+
+/// A head, as it is told and chosen.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Head {
+    /// What `--head` takes: the server's uuid, with the first file where one server has several heads.
+    pub name: String,
+    /// Its server.
+    pub server: ServerUuid,
+    /// Where it ends.
+    pub end: Option<Position>,
+    /// Its last commit, RFC 3339.
+    pub last_commit: Option<String>,
+    /// What was executed at its end.
+    pub executed: GtidSet,
+}
+
+/// A line's part in a lineage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Index of the line.
+    pub line: usize,
+    /// The transactions of it that belong to the head's history; `None`: all.
+    pub only: Option<GtidSet>,
+    /// Transactions of the head's history between this line and the next segment's that nothing in the archive has.
+    pub missing_after: GtidSet,
+}
+
+/// All lines of an archive.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    /// The lines: server by server, in the order the server wrote them.
+    pub lines: Vec<Line>,
+}
+
+impl Lines {
+    /// Reads every server's history.
+    ///
+    /// # Errors
+    /// If the archive cannot be read.
+    pub async fn read(archive: &Archive) -> Result<Self> {
+        let mut lines = Vec::new();
+        for server in archive.servers().await? {
+            let history = archive.history(&server).await?;
+            for run in history.runs() {
+                lines.extend(Line::new(server, history.files.get(run).unwrap_or(&[]).to_vec()));
+            }
+        }
+        Ok(Self { lines })
+    }
+
+    /// A line.
+    ///
+    /// # Errors
+    /// Never for an index of this archive's own.
+    pub fn line(&self, index: usize) -> Result<&Line> {
+        self.lines.get(index).ok_or_else(|| Error::failed("a line that is none"))
+    }
+
+    /// Indices of the heads, the one committed to last at the end.
+    pub fn heads(&self) -> Vec<usize> {
+        let all = || self.lines.iter().enumerate();
+        let mut heads: Vec<usize> = all()
+            .filter(|(index, line)| !all().any(|(other, later)| other != *index && goes_on(line, *index, later, other)))
+            .map(|(index, _)| index)
+            .collect();
+        heads.sort_by_key(|index| self.lines.get(*index).map(Line::written_until));
+        heads
+    }
+
+    /// Whether two lines are of one server.
+    pub(super) fn same_server(&self, one: usize, other: usize) -> bool {
+        self.lines.get(other).is_some_and(|other| self.is_of(one, other.server))
+    }
+
+    /// The lines that a moment may be in: the heads and, of servers without GTIDs, whose lineages do not reach behind a
+    /// gap, every line; the one written last at the end.
+    pub(super) fn candidates(&self) -> Vec<usize> {
+        let heads = self.heads();
+        let alone = |index: &usize, line: &Line| line.executed.is_empty() && !heads.contains(index);
+        let mut all: Vec<usize> =
+            self.lines.iter().enumerate().filter(|(index, line)| alone(index, line)).map(|(index, _)| index).collect();
+        all.extend(&heads);
+        all
+    }
+
+    /// How a head is told.
+    pub fn head(&self, index: usize) -> Result<Head> {
+        let line = self.line(index)?;
+        let of_server = self.heads().iter().filter(|other| self.is_of(**other, line.server)).count();
+        let name = if of_server > 1 { format!("{}/{}", line.server, line.name()) } else { line.server.to_string() };
+        Ok(Head {
+            name,
+            server: line.server,
+            end: line.end(),
+            last_commit: (!line.last_commit.is_none()).then(|| line.last_commit.rfc3339()),
+            executed: line.executed.clone(),
+        })
+    }
+
+    fn is_of(&self, index: usize, server: ServerUuid) -> bool {
+        self.lines.get(index).is_some_and(|line| line.server == server)
+    }
+
+    /// The head whose name begins with `wanted`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] if none or several do.
+    pub fn named(&self, wanted: &str) -> Result<usize> {
+        let mut found = Vec::new();
+        for index in self.heads() {
+            if self.head(index)?.name.starts_with(wanted) {
+                found.push(index);
+            }
+        }
+        match *found {
+            [one] => Ok(one),
+            [] => Err(Error::config(format!("no head of the archive is named {wanted:?}")).hint(self.choices()?)),
+            _ => Err(Error::config(format!("several heads are named {wanted:?}")).hint(self.choices()?)),
+        }
+    }
+
+    /// The heads, ready to be pasted.
+    pub fn choices(&self) -> Result<String> {
+        let mut text = String::from("heads:");
+        for index in self.heads() {
+            let head = self.head(index)?;
+            let at = head.end.map_or_else(String::new, |end| end.to_string());
+            text.push_str(&format!("\n  --head {}  ends at {at}, {}", head.name, head.last_commit.unwrap_or_default()));
+        }
+        Ok(text)
+    }
+
+    /// The head that `latest` means: the only one, or the one that was begun when all others had been left.
+    ///
+    /// # Errors
+    /// [`Kind::Gap`] if there is nothing, [`Kind::Config`] with the choices if nobody can tell.
+    pub fn latest(&self) -> Result<usize> {
+        let heads = self.heads();
+        let Some(newest) = heads.last().copied() else {
+            return Err(Error::new(Kind::Gap, "the archive holds no binlog yet")
+                .hint("`binvault run` fills it; `binvault status` shows what it has"));
+        };
+        let line = self.line(newest)?;
+        for other in heads.iter().copied().filter(|other| *other != newest) {
+            let left = self.line(other)?;
+            let began_later = left.written_until() <= CommitTime::from_seconds(line.begun_s().saturating_add(1));
+            if !(began_later && line.before.is_subset_of(&left.executed)) {
+                return Err(self.ambiguous("several histories of the archive are alive")?);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// The error that asks for `--head`.
+    pub fn ambiguous(&self, why: &str) -> Result<Error> {
+        Ok(Error::config(format!("{why}: say with --head which one to follow")).hint(self.choices()?))
+    }
+
+    /// How a head came to be, oldest first; the last segment is the head's own line.
+    ///
+    /// Without GTIDs nobody can tell which line a server went on from: then the lineage is the line itself.
+    pub fn lineage(&self, head: usize) -> Result<Vec<Segment>> {
+        let mut segments = vec![Segment { line: head, only: None, missing_after: GtidSet::new() }];
+        let mut needed = self.line(head)?.before.clone();
+        while let Some((index, parent)) = self.parent(&needed, &segments) {
+            let covered = parent.executed.common_with(&needed);
+            let only = (!parent.executed.is_subset_of(&needed)).then(|| needed.clone());
+            segments.push(Segment { line: index, only, missing_after: needed.minus(&covered) });
+            needed = parent.before.common_with(&needed);
+        }
+        segments.reverse();
+        Ok(segments)
+    }
+
+    /// The line that adds most to what is needed; of equals the one that was written last.
+    fn parent(&self, needed: &GtidSet, used: &[Segment]) -> Option<(usize, &Line)> {
+        let unused = |index: usize| !used.iter().any(|segment| segment.line == index);
+        let candidates = self.lines.iter().enumerate().filter(|(index, _)| unused(*index));
+        let scored = candidates.filter_map(|(index, line)| {
+            let adds = line.executed.minus(&line.before).common_with(needed).count();
+            (adds > 0).then(|| (line.executed.common_with(needed).count(), adds, line.written_until(), index, line))
+        });
+        scored
+            .max_by_key(|(covers, adds, commit, index, _)| (*covers, *adds, *commit, *index))
+            .map(|best| (best.3, best.4))
+    }
+}
+
+/// Whether `later` holds everything of `line` and more, or the same and was written later.
+fn goes_on(line: &Line, index: usize, later: &Line, other: usize) -> bool {
+    let related = !line.executed.is_empty() || line.server == later.server;
+    let holds = related && line.executed.is_subset_of(&later.executed);
+    // A server restored to an earlier state begins a line that the older one holds, until it commits; and after a reset
+    // the same GTIDs come again. So what had ended before the line began does not go on from it.
+    let was_alive = later.written_until() >= CommitTime::from_seconds(line.begun_s());
+    holds && was_alive && (later.written_until(), other) > (line.written_until(), index)
+}
+
+#[cfg(test)]
+mod tests;

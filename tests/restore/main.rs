@@ -1,0 +1,12 @@
+//! Restores on real servers, held against what stock `mysqlbinlog | mysql` makes of the source's own files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test that is how things fail")]
+#![allow(clippy::print_stdout, reason = "figures for whoever runs this with --nocapture")]
+
+mod branches;
+mod kinds;
+mod oracle;
+mod place;
+mod scene;
+#[path = "../support/mod.rs"]
+mod support;
+mod targets;

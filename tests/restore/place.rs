@@ -1,0 +1,99 @@
+//! A restore under test: the command, and the server that it left running.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use crate::support::agent::{AgentConfig, said};
+use crate::support::lab::{self, Mysqld, tool};
+
+/// The arguments every restore here has.
+pub(crate) fn arguments(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Vec<String> {
+    let mut all: Vec<String> = ["restore", "--to", to, "--datadir"].map(str::to_owned).to_vec();
+    all.push(datadir.display().to_string());
+    all.extend(["--identity".to_owned(), config.identity().display().to_string()]);
+    all.extend(["--mysqld".to_owned(), lab::bin().join("mysqld").display().to_string()]);
+    all.extend(["--mysqld-option".to_owned(), "--innodb-redo-log-capacity=64M".to_owned()]);
+    all.extend(more.iter().map(|argument| (*argument).to_owned()));
+    all
+}
+
+/// Runs a restore; the caller judges it.
+pub(crate) fn try_restore(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Output {
+    let all = arguments(config, to, datadir, more);
+    config.output(&all.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A restored server, running on its private socket.
+pub(crate) struct Restored {
+    pub(crate) report: serde_json::Value,
+    socket: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Restored {
+    /// Restores to a target; it must succeed.
+    pub(crate) fn to(config: &AgentConfig, to: &str, more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let datadir = dir.path().join("data");
+        let more: Vec<&str> = more.iter().copied().chain(["--keep-running", "--json"]).collect();
+        let out = try_restore(config, to, &datadir, &more);
+        assert!(out.status.success(), "restore to {to} {more:?} ended with {}:\n{}", out.status, said(&out));
+        let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let socket = PathBuf::from(report["socket"].as_str().unwrap());
+        Self { report, socket, _dir: dir }
+    }
+
+    /// Runs a script as root by the stock client.
+    pub(crate) fn sql(&self, script: &str) -> String {
+        let mut client = tool("mysql");
+        client.args(["-uroot", "--batch", "--raw", "--skip-column-names"]);
+        client.arg(format!("--socket={}", self.socket.display())).arg("-e").arg(script);
+        let out = client.stdin(Stdio::null()).output().unwrap();
+        assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// What was executed is exactly this set.
+    pub(crate) fn assert_executed(&self, set: &str) {
+        let row = self.sql(&format!(
+            "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_executed, '{set}'), GTID_SUBTRACT('{set}', @@GLOBAL.gtid_executed)"
+        ));
+        assert_eq!(row, "\t\n", "left: too much; right: missing");
+    }
+
+    /// It is left clean: no replication, no account of ours, durable settings.
+    pub(crate) fn assert_clean(&self) {
+        assert_eq!(self.sql("SHOW REPLICA STATUS"), "");
+        assert_eq!(self.sql("SELECT COUNT(*) FROM mysql.user WHERE user LIKE 'binvault_restore%'"), "0\n");
+        assert_eq!(self.sql("SELECT @@GLOBAL.innodb_flush_log_at_trx_commit"), "1\n");
+    }
+}
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        let mut admin = tool("mysqladmin");
+        admin.arg("-uroot").arg(format!("--socket={}", self.socket.display())).arg("shutdown");
+        drop(admin.stdin(Stdio::null()).output());
+        drop(self.socket.parent().map(std::fs::remove_dir_all));
+    }
+}
+
+/// The privileges that a base backup needs, for the agent's account.
+pub(crate) fn grant_base(server: &Mysqld) {
+    server.sql(
+        "SET SESSION sql_log_bin = 0;
+         GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, RELOAD, PROCESS, SHOW_ROUTINE, FLUSH_TABLES,
+           BACKUP_ADMIN ON *.* TO 'binvault'@'%'",
+    );
+}
+
+/// Takes a base backup; its id.
+pub(crate) fn base(config: &AgentConfig) -> String {
+    let tool_path = lab::bin().join("mysqldump");
+    let dump = format!("BINVAULT_BASE__MYSQLDUMP={}", tool_path.display());
+    let (name, value) = dump.split_once('=').unwrap();
+    let out = config.command(&["base", "--engine", "mysqldump", "--json"]).env(name, value).output().unwrap();
+    assert!(out.status.success(), "base ended with {}:\n{}", out.status, said(&out));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    report["id"].as_str().unwrap_or_else(|| panic!("{report}")).to_owned()
+}

@@ -1,0 +1,40 @@
+//! A small source with an archive and a base backup, for tests that need one and not a load.
+
+use crate::place::{base, grant_base};
+use crate::support::agent::AgentConfig;
+use crate::support::lab::Mysqld;
+
+/// Makes `shop.orders` with some rows, archives it, takes a base backup.
+pub(crate) fn shop(hint: &str, options: &[&str]) -> (Mysqld, AgentConfig) {
+    shop_with(hint, options, "")
+}
+
+/// As [`shop`], with further configuration.
+pub(crate) fn shop_with(hint: &str, options: &[&str], extra: &str) -> (Mysqld, AgentConfig) {
+    let source = Mysqld::start(hint, options);
+    source.create_agent_user("binvault", "secret");
+    grant_base(&source);
+    source.sql(
+        "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40));
+         INSERT INTO shop.orders (what) VALUES ('one'), ('two'), ('three')",
+    );
+    let config = AgentConfig::with_extra(&source, extra);
+    config.archive_now();
+    base(&config);
+    (source, config)
+}
+
+/// Inserts rows, each in a transaction of its own.
+pub(crate) fn orders(source: &Mysqld, names: &[&str]) {
+    for name in names {
+        source.sql(&format!("INSERT INTO shop.orders (what) VALUES ('{name}')"));
+    }
+}
+
+/// The GTID of the last transaction.
+pub(crate) fn last_gtid(source: &Mysqld) -> String {
+    let set = source.value("SELECT @@GLOBAL.gtid_executed");
+    let uuid = source.uuid();
+    let own = set.split(',').map(str::trim).find(|part| part.starts_with(&uuid)).unwrap();
+    format!("{uuid}:{}", own.rsplit(['-', ':']).next().unwrap())
+}
