@@ -9,6 +9,7 @@
 mod archive;
 mod check;
 mod export;
+mod find;
 mod keygen;
 mod output;
 mod run;
@@ -70,6 +71,8 @@ enum Command {
     Status(show::StatusArgs),
     /// List the archived binlog files
     List(show::ListArgs),
+    /// Find transactions by time, GTID, table, kind or size, and how to restore to just before one
+    Find(find::FindArgs),
     /// Write the server's own binlog files from the archive
     Export(export::ExportArgs),
     /// Prove that the archive is whole; with --deep that every chunk opens and every event is right
@@ -131,6 +134,10 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&load(&global, "")?, &args).await,
         Command::Status(args) => show::status(&load(&global, "warn")?, &args).await,
         Command::List(args) => show::list(&load(&global, "warn")?, &args).await,
+        Command::Find(args) => {
+            let given = find::Given { config: global.config.clone(), archive: global.archive.clone() };
+            find::run(&load(&global, "warn")?, &args, &given).await
+        }
         Command::Export(args) => export::run(&load(&global, "warn")?, &args).await,
         Command::Verify(args) => verify::run(&load(&global, "warn")?, &args).await,
     }

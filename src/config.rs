@@ -27,7 +27,7 @@ use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use sample::sample;
-pub use values::read_secret;
+pub use values::{parse_size, read_secret};
 
 /// What the whole program goes by.
 #[derive(Debug, Clone)]

@@ -23,7 +23,7 @@
 //! | room | owns |
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
-//! | [`run`], [`check`], [`export`], [`verify`], [`status`] | one command's work each; they never use one another |
+//! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`find`] | one command's work each; they never use one another |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
 //! | [`archive`] | what is durable: files, ranges, gaps, the resume point, beacons |
@@ -58,6 +58,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod export;
+pub mod find;
 pub mod mysql;
 pub mod position;
 pub mod retry;

@@ -9,7 +9,7 @@ use super::support::agent::{binvault, said};
 use super::support::repo;
 
 const COMMANDS: &[&str] =
-    &["", "keygen", "init", "check", "run", "status", "list", "export", "verify", "completions", "man"];
+    &["", "keygen", "init", "check", "run", "status", "list", "find", "export", "verify", "completions", "man"];
 
 fn output_of(arguments: &[&str]) -> String {
     // Wrapped for a terminal of this width, whatever the one of the test.
