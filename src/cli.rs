@@ -11,6 +11,7 @@ mod base;
 mod check;
 mod drill;
 mod export;
+mod find;
 mod keygen;
 mod output;
 mod restore;
@@ -76,6 +77,8 @@ enum Command {
     Base(base::BaseArgs),
     /// List base backups and archived binlog files
     List(show::ListArgs),
+    /// Find transactions by time, GTID, table, kind or size, and how to restore to just before one
+    Find(find::FindArgs),
     /// Bring a server back to a moment, and prove it
     Restore(restore::RestoreArgs),
     /// Restore into a throw-away server, prove it, look into it, and write that down
@@ -144,6 +147,10 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Status(args) => show::status(&load(&global, "warn")?, &args).await,
         Command::Base(args) => base::run(&load(&global, "warn")?, &args).await,
         Command::List(args) => show::list(&load(&global, "warn")?, &args).await,
+        Command::Find(args) => {
+            let given = find::Given { config: global.config.clone(), archive: global.archive.clone() };
+            find::run(&load(&global, "warn")?, &args, &given).await
+        }
         Command::Restore(args) => restore::run(&load(&global, "warn")?, &args).await,
         Command::Drill(args) => drill::run(&load(&global, "warn")?, &args).await,
         Command::Export(args) => export::run(&load(&global, "warn")?, &args).await,

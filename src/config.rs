@@ -33,7 +33,7 @@ pub use raw::{LogFormat, RawConfig, StartAt};
 pub use restore::{Objectives, server_options};
 pub use sample::sample;
 pub use serve::{RawServe, ServeSettings};
-pub use values::read_secret;
+pub use values::{parse_size, read_secret};
 
 /// What the whole program goes by.
 #[derive(Debug, Clone)]

@@ -23,7 +23,7 @@
 //! | room | owns |
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
-//! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`] | one command's work each; they never use one another |
+//! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
 //! | [`playback`] | the archive as a replication source: what is sent to whom |
@@ -61,6 +61,7 @@ pub mod config;
 pub mod drill;
 pub mod error;
 pub mod export;
+pub mod find;
 pub mod mysql;
 pub mod playback;
 pub mod position;

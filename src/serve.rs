@@ -3,8 +3,8 @@
 //! Owns: following the archive ([`follow`]) and the life of the command.
 //! Does not own: the protocol (`mysql::source`), dumps (`playback`).
 //!
-//! Invariants: read-only; what is served is one server's history without a break, and it only grows; a break that
-//! appears later is never stepped over, it is told again and again until it is filled.
+//! Invariants: read-only; what is served is one head's history without a gap, and it only grows; a gap that appears later
+//! is never stepped over, it is told again and again until it is filled.
 
 mod follow;
 
@@ -22,21 +22,12 @@ use crate::clock;
 use crate::error::Result;
 use crate::mysql::source::{Account, Security};
 use crate::playback::{Feed, Host, HostOptions, server_id_of};
-use crate::position::{Incarnation, ServerUuid};
+use crate::timeline::{Edge, Head, Target, route};
 
 /// Namespace of the uuids that replicas see.
 const NAMESPACE: Uuid = Uuid::from_u128(0x1c5f_0a4e_7f0b_4d0b_9a4c_6f2e_33d1_94b8);
 /// The longest pause between two tries while the store fails.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// Where serving ends: nothing behind this is ever sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StopAt {
-    /// The last file.
-    pub incarnation: Incarnation,
-    /// The first byte in it that is not sent: the start of a transaction.
-    pub offset: u64,
-}
 
 /// How to serve.
 #[derive(Debug, Clone)]
@@ -55,14 +46,14 @@ pub struct ServeOptions {
     pub clients_max: usize,
     /// Our server id; `None`: derived from the archive's.
     pub server_id: Option<u32>,
-    /// Whose history; `None`: the one with the newest file.
-    pub server: Option<ServerUuid>,
+    /// The history to follow, as `--head` names it; `None`: the one that `latest` means.
+    pub head: Option<String>,
     /// Pause between looks into the archive.
     pub poll_interval: Duration,
     /// Send transactions only when they were committed so long ago.
     pub delay: Option<Duration>,
-    /// Where to stop.
-    pub until: Option<StopAt>,
+    /// Where to stop for good, and on which side of it.
+    pub until: Option<(Target, Option<Edge>)>,
 }
 
 /// What is being served.
@@ -70,8 +61,8 @@ pub struct ServeOptions {
 pub struct Serving {
     /// Where it listens.
     pub address: SocketAddr,
-    /// Whose history.
-    pub server: ServerUuid,
+    /// The history.
+    pub head: Head,
     /// Whether replicas may use SOURCE_AUTO_POSITION = 1.
     pub by_gtid: bool,
     /// The first file, and where it begins.
@@ -85,8 +76,10 @@ pub struct Serving {
 /// # Errors
 /// If there is nothing to serve, or the address cannot be listened on. A store that fails later is asked again.
 pub async fn serve(options: ServeOptions, stop: CancellationToken, ready: impl FnOnce(&Serving)) -> Result<()> {
-    let ServeOptions { archive, poll_interval, delay, until, .. } = options;
-    let mut follower = Follower::begin(archive.clone(), options.server, until).await?;
+    let ServeOptions { archive, poll_interval, delay, until, head, .. } = options;
+    let route = route(&archive, &options.read, head.as_deref(), until).await?;
+    let head = route.head.clone();
+    let mut follower = Follower::begin(archive.clone(), route)?;
     let feed = |follower: &Follower| Arc::new(Feed { delay, ..follower.feed() });
     let (sender, receiver) = watch::channel(feed(&follower));
     let server_uuid = Uuid::new_v5(&NAMESPACE, archive.id().as_bytes());
@@ -104,13 +97,7 @@ pub async fn serve(options: ServeOptions, stop: CancellationToken, ready: impl F
     let host = Host::start(host, receiver).await?;
     let feed_now = follower.feed();
     let first = feed_now.playlist.files.first().map(|file| file.chunks.incarnation.file.to_string());
-    ready(&Serving {
-        address: host.address(),
-        server: follower.server(),
-        by_gtid: feed_now.by_gtid,
-        first: first.unwrap_or_default(),
-        tls,
-    });
+    ready(&Serving { address: host.address(), head, by_gtid: feed_now.by_gtid, first: first.unwrap_or_default(), tls });
     let mut pause = poll_interval;
     while !stopped_within(&stop, pause).await {
         match follower.look().await {

@@ -17,10 +17,12 @@
 mod line;
 mod plan;
 mod resolve;
+mod route;
 mod scan;
 mod target;
 
 pub use line::{Head, Line, Lines, Segment};
 pub use plan::{Located, Plan, PlanOptions, locate, plan};
 pub use resolve::{Place, TransactionNote};
+pub use route::{Route, RoutePart, route};
 pub use target::{Edge, Target, parse_moment};

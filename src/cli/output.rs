@@ -52,6 +52,13 @@ pub(super) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// Columns of the terminal that stdout is; `None` if it is none.
+pub(super) fn columns() -> Option<usize> {
+    let out = std::io::stdout();
+    let size = if out.is_terminal() { rustix::termios::tcgetwinsize(&out).ok() } else { None };
+    size.map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// A bar over bytes on stderr; invisible where stderr is no terminal.
 pub(super) fn bar(what: &'static str, total: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {

@@ -59,6 +59,14 @@ impl Size {
     }
 }
 
+/// Reads a number of bytes as the configuration does: `8MiB`, `64KiB`, `1048576`.
+///
+/// # Errors
+/// If it is none.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    Size::try_from(Number(text.to_owned())).map(Size::get)
+}
+
 impl TryFrom<Number> for Size {
     type Error = String;
 

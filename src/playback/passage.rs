@@ -129,7 +129,11 @@ impl Passage {
         let Self { walk, gate } = self;
         walk.feed(bytes, &mut |step| match step {
             Step::Part(part, transaction) => gate.take(part, transaction, packets),
-            Step::Begin(_) | Step::End(_) => Ok(()),
+            Step::End(transaction) => {
+                gate.done(transaction);
+                Ok(())
+            }
+            Step::Begin(_) => Ok(()),
         })?;
         let halt = gate.halt.take();
         if let Some(halt) = halt {
@@ -155,6 +159,12 @@ impl Passage {
     /// One past the last event of the file that is done with.
     pub(super) fn at(&self) -> u64 {
         self.gate.at
+    }
+
+    /// What the replica has now, if all that went through reaches it: the same transactions in a file of another
+    /// server's need not be sent.
+    pub(super) fn take_have(self) -> Option<Arc<GtidSet>> {
+        self.gate.choice.have
     }
 
     /// Transactions that went through since the last call, and the commit time of the newest one so far.
@@ -253,6 +263,17 @@ impl Gate {
         if wanted {
             self.transactions = self.transactions.saturating_add(1);
             self.commit = transaction.commit;
+        }
+    }
+
+    /// A transaction is over.
+    fn done(&mut self, transaction: &Transaction) {
+        if self.halt.is_none()
+            && self.sending
+            && transaction.complete
+            && let (Some(have), Some(gtid)) = (&mut self.choice.have, &transaction.gtid)
+        {
+            Arc::make_mut(have).add(gtid);
         }
     }
 

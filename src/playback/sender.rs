@@ -184,6 +184,7 @@ impl Sender {
                 return Err(Stop::Failed(error));
             } else if index.saturating_add(1) < feed.playlist.files.len() {
                 passage.release(&mut self.packets);
+                self.choice.have = passage.take_have();
                 return Ok(Turn::NextFile);
             }
             passage.release(&mut self.packets);

@@ -148,6 +148,7 @@ const PRIVATE: &[&str] = &[
     "--skip-networking",
     "--event-scheduler=OFF",
     "--skip-log-bin",
+    "--secure-file-priv=NULL",
     "--relay-log=binvault-relay",
     "--relay-log-recovery=ON",
     "--sync-binlog=0",

@@ -1,16 +1,18 @@
-//! Following the archive: one server's history without a break, file by file, as it grows.
+//! Following the archive: one head's history without a gap, file by file, as it grows.
 //!
 //! A look costs two listings: the server's folders, and the newest file's chunks; a new file costs its first chunk's
 //! header.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::StopAt;
 use crate::archive::{Archive, FileState, Seam};
 use crate::clock::{self, Instant};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::mysql::event::FIRST_EVENT;
 use crate::playback::{Feed, PlayFile, Playlist};
-use crate::position::ServerUuid;
+use crate::position::{GtidSet, ServerUuid};
+use crate::timeline::{Place, Route, RoutePart};
 
 /// Uploads end in any order: only a break that stays so long is one.
 const BREAK_IS_REAL_AFTER: Duration = Duration::from_secs(60);
@@ -18,64 +20,52 @@ const BREAK_IS_REAL_AFTER: Duration = Duration::from_secs(60);
 /// The files that are served, and where the archive stands.
 pub(super) struct Follower {
     archive: Archive,
-    server: ServerUuid,
-    /// Without a break; the first to be served first, never empty.
+    /// Files of the lines that the head's own goes on from.
+    earlier: Vec<PlayFile>,
+    /// What was executed before the first file.
+    before: GtidSet,
+    /// The head's own files, as far as they join; never empty.
     files: Vec<FileState>,
-    until: Option<StopAt>,
+    /// The transactions of them that belong to the history; `None`: all.
+    only: Option<Arc<GtidSet>>,
+    /// Where serving ends for good: then nothing is followed.
+    place: Option<Place>,
     /// Since when there is something behind a break, and when that was told.
     broken: Option<(Instant, Option<Instant>)>,
+    /// When it was last asked whether another server goes on.
+    asked: Instant,
 }
 
 impl Follower {
-    /// Begins with the newest run of files that join.
-    pub(super) async fn begin(archive: Archive, server: Option<ServerUuid>, until: Option<StopAt>) -> Result<Self> {
-        let server = match server {
-            Some(server) => server,
-            None => newest_server(&archive).await?,
-        };
-        let mut history = archive.history(&server).await?;
-        let Some(run) = history.runs().pop() else {
-            return Err(Error::config(format!("nothing is archived of the server {server}"))
-                .hint("`binvault list` shows what is archived"));
-        };
-        let files: Vec<FileState> = history.files.drain(run).collect();
-        if let Some(stop) = &until
-            && !files.iter().any(|file| file.incarnation() == &stop.incarnation)
-        {
-            let (file, first) = (&stop.incarnation.file, files.first().map(|file| file.incarnation().file.to_string()));
-            return Err(Error::new(
-                Kind::Gap,
-                format!(
-                    "{file} is not among the files that are served, which begin with {}",
-                    first.unwrap_or_default()
-                ),
-            )
-            .hint("`binvault status` shows the ranges without a gap"));
+    /// Follows a route.
+    pub(super) fn begin(archive: Archive, route: Route) -> Result<Self> {
+        let Route { mut parts, place, .. } = route;
+        if let Some(place) = &place {
+            parts.truncate(place.segment.saturating_add(1));
         }
-        Ok(Self { archive, server, files, until, broken: None })
-    }
-
-    pub(super) fn server(&self) -> ServerUuid {
-        self.server
+        let before = parts.first().map(RoutePart::before).unwrap_or_default();
+        let Some(own) = parts.pop() else { return Err(Error::failed("a route of nothing")) };
+        let earlier = parts.iter().flat_map(play_all).collect();
+        // The line of a place in the past may have to be thinned out like an earlier one.
+        let (files, only) = (own.line.files, own.only.map(Arc::new));
+        Ok(Self { archive, earlier, before, files, only, place, broken: None, asked: clock::monotonic() })
     }
 
     /// What there is to send now.
     pub(super) fn feed(&self) -> Feed {
-        let mut files = Vec::new();
-        for state in &self.files {
-            let stop = self.until.as_ref().filter(|stop| &stop.incarnation == state.incarnation());
-            let end = state.contiguous_end();
-            let until = stop.map_or(end, |stop| end.min(stop.offset));
-            files.push(PlayFile { chunks: state.chunks.clone(), from: 4, until, only: None });
-            if stop.is_some() {
-                break;
-            }
+        let mut files = self.earlier.clone();
+        let count = self.place.as_ref().map_or(self.files.len(), |place| place.file.saturating_add(1));
+        for (index, state) in self.files.iter().enumerate().take(count) {
+            let place = self.place.as_ref().filter(|place| place.file == index);
+            let until = place.map_or(state.contiguous_end(), |place| place.position.offset);
+            let (chunks, only) = (Arc::clone(&state.chunks), self.only.clone());
+            files.push(PlayFile { chunks, from: FIRST_EVENT, until: until.max(FIRST_EVENT), only });
         }
         let last = self.files.iter().rev().find_map(|file| file.first.as_ref());
         let by_gtid = self.by_gtid();
         Feed {
             playlist: Playlist { files },
-            before: if by_gtid { self.files.first().and_then(FileState::previous).cloned() } else { None },
+            before: by_gtid.then(|| self.before.clone()),
             by_gtid,
             server_version: last.map(|meta| meta.server_version.clone()).unwrap_or_default(),
             ..Feed::default()
@@ -91,14 +81,18 @@ impl Follower {
 
     /// Looks into the archive again. Whether there is more to send.
     pub(super) async fn look(&mut self) -> Result<bool> {
+        if self.place.is_some() {
+            return Ok(false);
+        }
         let mut grown = self.look_at_last().await?;
         let newest = self.files.last().map(|file| file.incarnation().clone());
-        let all = self.archive.incarnations(&self.server).await?;
+        let Some(server) = self.files.last().map(|file| file.chunks.server) else { return Ok(grown) };
+        let all = self.archive.incarnations(&server).await?;
         let mut broken = self.files.last().is_some_and(|file| !file.holes().is_empty());
         for incarnation in all.iter().filter(|file| Some(*file) > newest.as_ref()) {
             // Its end may have come since.
             grown |= self.look_at_last().await?;
-            let chunks = self.archive.chunks(&self.server, incarnation).await?;
+            let chunks = self.archive.chunks(&server, incarnation).await?;
             let state = self.archive.file_state_of(chunks, self.files.last()).await?;
             if state.seam != Seam::Joined {
                 broken = true;
@@ -108,13 +102,32 @@ impl Follower {
             grown = true;
         }
         self.tell(broken);
+        if !grown && self.asked.elapsed() >= BREAK_IS_REAL_AFTER {
+            self.asked = clock::monotonic();
+            self.look_for_others(&server).await?;
+        }
         Ok(grown)
+    }
+
+    /// Says if another server writes later: after a failover, or a restore, it may be the one to follow.
+    async fn look_for_others(&self, own: &ServerUuid) -> Result<()> {
+        let newest = self.files.last().map_or(0, |file| file.incarnation().created_s);
+        for server in self.archive.servers().await?.iter().filter(|server| *server != own) {
+            let last = self.archive.incarnations(server).await?.pop();
+            if last.is_some_and(|file| file.created_s > newest) {
+                tracing::warn!(
+                    %server, serving = %own,
+                    "another server's history is newer than the one that is served: start anew to follow it"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Lists the last file again.
     async fn look_at_last(&mut self) -> Result<bool> {
         let Some(last) = self.files.last_mut() else { return Ok(false) };
-        let chunks = self.archive.chunks(&self.server, &last.chunks.incarnation).await?;
+        let chunks = self.archive.chunks(&last.chunks.server, &last.chunks.incarnation).await?;
         let grown = chunks.cover.contiguous_end > last.contiguous_end();
         if grown {
             if last.executed().is_none_or(|executed| executed.is_empty()) {
@@ -140,21 +153,19 @@ impl Follower {
             *told = Some(clock::monotonic());
             let end = self.files.last().map(|file| format!("{}:{}", file.incarnation().file, file.contiguous_end()));
             tracing::error!(
-                server = %self.server, end = end.unwrap_or_default(),
+                end = end.unwrap_or_default(),
                 "the archive has a gap here: replicas cannot go on; `binvault status` shows it"
             );
         }
     }
 }
 
-/// The server that wrote the newest file.
-async fn newest_server(archive: &Archive) -> Result<ServerUuid> {
-    let mut newest = None;
-    for server in archive.servers().await? {
-        let last = archive.incarnations(&server).await?.pop();
-        newest = newest.max(last.map(|file| (file.created_s, server)));
-    }
-    newest.map(|(_, server)| server).ok_or_else(|| {
-        Error::config("nothing is archived yet, so there is nothing to serve").hint("start `binvault run` first")
-    })
+/// All of a line.
+fn play_all(part: &RoutePart) -> Vec<PlayFile> {
+    let only = part.only.clone().map(Arc::new);
+    let play = |state: &FileState| {
+        let chunks = Arc::clone(&state.chunks);
+        PlayFile { chunks, from: FIRST_EVENT, until: state.contiguous_end().max(FIRST_EVENT), only: only.clone() }
+    };
+    part.line.files.iter().map(play).collect()
 }

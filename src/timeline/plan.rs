@@ -132,7 +132,11 @@ pub async fn locate(archive: &Archive, options: &PlanOptions) -> Result<Located>
 
 /// The head to follow: the one that is named, the one that `latest` means, or the only one that has the target; heads
 /// that agree on the state at the target are as good as one.
-async fn choose_head(archive: &Archive, lines: &Lines, options: &PlanOptions) -> Result<(usize, Vec<Segment>, Place)> {
+pub(super) async fn choose_head(
+    archive: &Archive,
+    lines: &Lines,
+    options: &PlanOptions,
+) -> Result<(usize, Vec<Segment>, Place)> {
     let candidates = match (&options.head, &options.target) {
         (Some(name), _) => vec![lines.named(name)?],
         (None, Target::Latest) => vec![lines.latest()?],

@@ -147,6 +147,23 @@ fn remove_a_chunk(config: &AgentConfig) {
 }
 
 #[test]
+fn find() {
+    let (_server, config) = archived();
+    let key = config.identity();
+    let key = key.to_str().unwrap();
+    let find = |more: &[&str]| json(&config, &[&["find", "--json", "--identity", key], more].concat());
+    let whole = find(&[]);
+    let last = whole["transactions"].as_array().unwrap().last().unwrap();
+    assert_eq!(whole["restore"]["to"], format!("gtid:{}", last["gtid"].as_str().unwrap()));
+    let nothing = find(&["--table", "no.where"]);
+    assert_eq!((&nothing["transactions"], &nothing["restore"]), (&Value::Array(Vec::new()), &Value::Null));
+    remove_a_chunk(&config);
+    let holed = find(&[]);
+    assert!(!holed["not_searched"].as_array().unwrap().is_empty(), "{holed}");
+    hold("find", &[whole, nothing, holed]);
+}
+
+#[test]
 fn export() {
     let (server, config) = archived();
     let (key, to) = (config.identity(), config.dir().join("out"));

@@ -28,6 +28,7 @@ fn there_are_no_colours_and_no_bars_where_there_is_no_terminal() {
         &["list"],
         &["verify"],
         &["verify", "--deep", "--identity", key],
+        &["find", "--identity", key],
         &["export", "--to", to.to_str().unwrap(), "--identity", key],
         &["--help"],
         &["export", "--to", "/nowhere"],
@@ -52,7 +53,9 @@ fn results_and_errors_go_their_own_ways() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let (_server, config) = archived();
-    for arguments in [&["list"][..], &["list", "--json"], &["status"], &["man"], &["completions", "bash"]] {
+    let key = config.identity();
+    let find = ["find", "--identity", key.to_str().unwrap()];
+    for arguments in [&["list"][..], &["list", "--json"], &["status"], &find, &["man"], &["completions", "bash"]] {
         let mut child = config.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::with_capacity(16, child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -3,7 +3,7 @@
 use crate::oracle::{History, fingerprint};
 use crate::place::{Restored, base, grant_base};
 use crate::scene::orders;
-use crate::support::agent::AgentConfig;
+use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
 use crate::support::workload::{SMALL, named};
 
@@ -12,7 +12,7 @@ fn equal(source: &Mysqld, config: &AgentConfig) {
     config.archive_now();
     let history = History::of(source);
     let restored = Restored::to(config, "latest", &["--check-tables"]);
-    restored.assert_executed(&history.set(0..history.seen.len()));
+    restored.assert_executed(&history.set(source, 0..history.seen.len()));
     assert_eq!(fingerprint(|sql| restored.sql(sql)), fingerprint(|sql| source.sql(sql)));
     assert_eq!(restored.report["examined"]["bad_tables"].as_array().map(Vec::len), Some(0));
     restored.assert_clean();
@@ -21,7 +21,7 @@ fn equal(source: &Mysqld, config: &AgentConfig) {
 #[test]
 fn every_small_kind() {
     let mut source = Mysqld::start("rkinds", &[]);
-    source.create_agent_user("binvault", "secret");
+    source.create_agent_user("binvault", PASSWORD);
     grant_base(&source);
     let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"64KiB\"\n");
     named("types").run(&source);
@@ -40,7 +40,7 @@ fn every_small_kind() {
 #[test]
 fn a_large_transaction() {
     let source = Mysqld::start("rlarge", &[]);
-    source.create_agent_user("binvault", "secret");
+    source.create_agent_user("binvault", PASSWORD);
     grant_base(&source);
     let config = AgentConfig::new(&source);
     config.archive_now();
@@ -53,7 +53,7 @@ fn a_large_transaction() {
 fn without_gtids_by_position() {
     let options = &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"];
     let mut source = Mysqld::start("ranon", options);
-    source.create_agent_user("binvault", "secret");
+    source.create_agent_user("binvault", PASSWORD);
     grant_base(&source);
     source.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40))");
     let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"64KiB\"\n");

@@ -1,6 +1,5 @@
 //! The oracle: what stock tools make of the source's own files. None of our own code.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -44,10 +43,10 @@ impl History {
         self.seen.iter().position(stop).unwrap_or(self.seen.len())
     }
 
-    /// GTIDs of transactions as a set that the server understands.
-    pub(crate) fn set(&self, range: std::ops::Range<usize>) -> String {
-        let gtids: HashSet<&str> = self.seen[range].iter().filter_map(|seen| seen.gtid.as_deref()).collect();
-        gtids.into_iter().collect::<Vec<_>>().join(",")
+    /// GTIDs of transactions as a set, as short as a server writes it.
+    pub(crate) fn set(&self, server: &Mysqld, range: std::ops::Range<usize>) -> String {
+        let gtids: Vec<&str> = self.seen[range].iter().filter_map(|seen| seen.gtid.as_deref()).collect();
+        server.value(&format!("SELECT GTID_SUBTRACT('{}', '')", gtids.join(","))).replace('\n', "")
     }
 
     /// Applies some transactions to a server with `mysqlbinlog | mysql`. With GTIDs by their set, else by position.
@@ -58,9 +57,7 @@ impl History {
         let mut command = tool("mysqlbinlog");
         let chosen = &self.seen[range.clone()];
         if chosen.iter().all(|seen| seen.gtid.is_some()) {
-            // As few words as can be: the command line is bounded.
-            let all: String = chosen.iter().filter_map(|seen| seen.gtid.as_deref()).collect::<Vec<_>>().join(",");
-            let set = to.value(&format!("SELECT REPLACE(GTID_SUBTRACT('{all}', ''), '\\n', '')"));
+            let set = self.set(to, range.clone());
             command.arg(format!("--include-gtids={set}")).args(&self.files);
         } else {
             let (first, last) = (&chosen[0], &chosen[chosen.len() - 1]);

@@ -95,5 +95,5 @@ pub(crate) fn base(config: &AgentConfig) -> String {
     let out = config.command(&["base", "--engine", "mysqldump", "--json"]).env(name, value).output().unwrap();
     assert!(out.status.success(), "base ended with {}:\n{}", out.status, said(&out));
     let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    report["id"].as_str().unwrap_or_else(|| panic!("{report}")).to_owned()
+    report["base"]["id"].as_str().unwrap_or_else(|| panic!("{report}")).to_owned()
 }

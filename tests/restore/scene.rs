@@ -1,7 +1,7 @@
 //! A small source with an archive and a base backup, for tests that need one and not a load.
 
 use crate::place::{base, grant_base};
-use crate::support::agent::AgentConfig;
+use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
 
 /// Makes `shop.orders` with some rows, archives it, takes a base backup.
@@ -12,7 +12,7 @@ pub(crate) fn shop(hint: &str, options: &[&str]) -> (Mysqld, AgentConfig) {
 /// As [`shop`], with further configuration.
 pub(crate) fn shop_with(hint: &str, options: &[&str], extra: &str) -> (Mysqld, AgentConfig) {
     let source = Mysqld::start(hint, options);
-    source.create_agent_user("binvault", "secret");
+    source.create_agent_user("binvault", PASSWORD);
     grant_base(&source);
     source.sql(
         "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40));

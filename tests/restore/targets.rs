@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::oracle::{History, Seen, fingerprint};
 use crate::place::{Restored, base, grant_base};
-use crate::support::agent::AgentConfig;
+use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
 use crate::support::load::{Load, Pace};
 use crate::support::workload::named;
@@ -62,7 +62,7 @@ fn random_targets_equal_the_oracle() {
     let count = std::env::var("BINVAULT_RESTORE_TARGETS").ok().and_then(|text| text.parse().ok()).unwrap_or(TARGETS);
     println!("BINVAULT_SEED={seed} gives the same targets of the same history");
     let mut source = Mysqld::start("rsource", &[]);
-    source.create_agent_user("binvault", "secret");
+    source.create_agent_user("binvault", PASSWORD);
     grant_base(&source);
     let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"256KiB\"\nflush_interval = \"200ms\"");
     let mut agent = config.spawn();
@@ -103,7 +103,7 @@ fn random_targets_equal_the_oracle() {
         applied = *upto;
         let more: Vec<&str> = words[1..].iter().map(String::as_str).collect();
         let restored = Restored::to(&config, &words[0], &more);
-        restored.assert_executed(&history.set(0..*upto));
+        restored.assert_executed(&history.set(&reference, 0..*upto));
         let (there, wanted) = (fingerprint(|sql| restored.sql(sql)), fingerprint(|sql| reference.sql(sql)));
         assert_eq!(there, wanted, "{words:?}, seed {seed}: left is restored, right the oracle's");
         restored.assert_clean();

@@ -209,3 +209,55 @@ fn a_replica_that_the_archive_cannot_serve_is_told_what_it_lacks() {
     let text = without.fails(&["serve", "--identity", key.to_str().unwrap()], 2);
     assert!(text.contains("no password for replicas") && text.contains("HINT"), "{text}");
 }
+
+#[test]
+fn serving_ends_where_it_is_told() {
+    let source = Mysqld::start("served", &[]);
+    source.sql("CREATE DATABASE u; CREATE TABLE u.t (id INT PRIMARY KEY)");
+    for id in 1..=9 {
+        source.sql(&format!("INSERT INTO u.t VALUES ({id})"));
+    }
+    let config = AgentConfig::with_extra(&source, SETTINGS);
+    config.archive_now();
+    let uuid = source.uuid();
+    let (server, address) = serve(&config, &["--until", &format!("gtid:{uuid}:7"), "--before"]);
+    let replica = replica(address, "SOURCE_SSL = 0");
+    wait_executed(&replica, &format!("{uuid}:1-6"));
+    source.sql("INSERT INTO u.t VALUES (10)");
+    config.archive_now();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(replica.value("SELECT @@gtid_executed"), format!("{uuid}:1-6"));
+    assert_eq!(column(&replica, "Replica_IO_Running"), "Yes");
+    server.terminate();
+}
+
+#[test]
+fn the_history_goes_on_over_a_failover() {
+    let old = Mysqld::start("old", &[]);
+    old.create_agent_user("binvault", crate::support::agent::PASSWORD);
+    old.sql("CREATE USER r@'%' IDENTIFIED BY 'r-Secret_1'; GRANT REPLICATION SLAVE ON *.* TO r@'%'");
+    workload::named("row").run(&old);
+    // Another server takes over, with the old one's transactions in its own binlog, and goes on.
+    let new = Mysqld::start("new", REPLICA);
+    let old_address = SocketAddr::from(([127, 0, 0, 1], old.port()));
+    point(&new, old_address, "r", "r-Secret_1", "SOURCE_SSL = 1, SOURCE_AUTO_POSITION = 1");
+    new.sql("START REPLICA");
+    let taken_over = old.value("SELECT @@gtid_executed");
+    wait_executed(&new, &taken_over);
+    new.sql("STOP REPLICA; RESET REPLICA ALL");
+    let config = AgentConfig::with_extra(&old, SETTINGS);
+    config.archive_now();
+    workload::named("tagged").run(&new);
+    new.create_agent_user("binvault2", crate::support::agent::PASSWORD);
+    config.edit(&format!("binvault@127.0.0.1:{}", old.port()), &format!("binvault2@127.0.0.1:{}", new.port()));
+    config.ok(&["run", "--once", "--adopt"]);
+    let (server, address) = serve(&config, &[]);
+    let replica = Mysqld::start("replica", &["--server-id=77", "--skip-replica-start"]);
+    point(&replica, address, "replica", PASSWORD, "SOURCE_AUTO_POSITION = 1, SOURCE_SSL = 0");
+    replica.sql("START REPLICA");
+    let executed = new.value("SELECT @@gtid_executed");
+    wait_executed(&replica, &executed);
+    assert_eq!(replica.value("SELECT @@gtid_executed"), executed);
+    assert_same_tables(&new, &replica);
+    server.terminate();
+}

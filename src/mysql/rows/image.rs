@@ -72,7 +72,7 @@ impl<'a> RowsEvent<'a> {
             return None;
         }
         let widths = table.columns.get(..self.columns)?;
-        let images = [Image::of(widths, self.before)?, Image::of(widths, self.after)?];
+        let images = [Image::of(widths, self.before), Image::of(widths, self.after)];
         let images = if self.after.is_empty() { images.get(..1)? } else { &images };
         let partial_bytes = (self.kind == PARTIAL_UPDATE).then(|| table.json_columns.div_ceil(8));
         let mut reader = Reader(self.rows);
@@ -106,10 +106,10 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    fn of(widths: &'a [Width], present: &'a [u8]) -> Option<Self> {
-        let count = present.iter().fold(0, |sum: usize, byte| sum.saturating_add(byte.count_ones() as usize));
-        // Bits behind the last column would be values that nobody knows the length of.
-        (count <= widths.len()).then_some(Self { widths, present, count })
+    fn of(widths: &'a [Width], present: &'a [u8]) -> Self {
+        // Not by counting ones: the server leaves the bits behind the last column set.
+        let count = (0..widths.len()).filter(|column| bit(present, *column)).count();
+        Self { widths, present, count }
     }
 
     /// Steps over one row image: a bit for each column that it has (set: NULL), then the values.

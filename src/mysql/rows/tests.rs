@@ -26,7 +26,7 @@ fn image(note: usize, null_json: bool) -> Vec<u8> {
 /// A row event's body: version 1 or 2, one bitmap of columns or two.
 fn rows(kind: u8, bitmaps: usize, images: &[Vec<u8>]) -> Vec<u8> {
     let extra: &[u8] = if kind >= 30 { &[2, 0] } else { &[] };
-    [&[7, 0, 0, 0, 0, 0, 1, 0][..], extra, &[6], &vec![0b11_1111; bitmaps], &images.concat()].concat()
+    [&[7, 0, 0, 0, 0, 0, 1, 0][..], extra, &[6], &vec![0xff; bitmaps], &images.concat()].concat()
 }
 
 /// What a file's events are, as one line.

@@ -149,6 +149,18 @@ proptest! {
         prop_assert_eq!(sent(&packets), expected);
         prop_assert_eq!(passage.take_counts().0, list.iter().filter(|made| wanted(made)).count() as u64);
         prop_assert_eq!(passage.place(), Place { file: "binlog.000002", position: 4, checksum: true });
+
+        // Of what has gone through whole, nothing goes through again.
+        let choice = Choice { have: passage.take_have(), only: only.as_deref().map(set), ..Choice::default() };
+        let mut again = Passage::from_start("binlog.000007", choice);
+        let mut packets = EventPackets::new(1);
+        drive(&mut again, &file.bytes, Limit { until: u64::MAX, committed_by: None }, cut, &mut packets);
+        let unnamed = list.iter().filter(|made| made.gno == 0 && only.is_none()).count() as u64;
+        if list.iter().all(|made| made.told) {
+            let left_out = list.iter().filter(|made| skip.contains(&made.gno) && !have.contains(&made.gno));
+            let left_out = left_out.filter(|made| only.as_ref().is_none_or(|only| only.contains(&made.gno)));
+            prop_assert_eq!(again.take_counts().0, unnamed + left_out.count() as u64);
+        }
     }
 
     #[test]
