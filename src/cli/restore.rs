@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::{Config, RestoreInto, server_options};
 use crate::error::{Error, Result};
 use crate::mysql::Address;
-use crate::position::GtidSet;
+use crate::position::{GtidSet, Position};
 use crate::restore::{
     DatadirOptions, Examine, Into, LoadOptions, OnStep, RestoreOptions, Restored, ServerOptions, Step, needs, restore,
 };
@@ -211,7 +211,7 @@ struct PlanDocument<'a> {
     base: &'a str,
     base_engine: &'a str,
     base_bytes: u64,
-    base_position: String,
+    base_position: Position,
     base_executed: &'a GtidSet,
     by_gtid: bool,
     files: Vec<PlanFile>,
@@ -220,8 +220,8 @@ struct PlanDocument<'a> {
     transactions: u64,
     first: Option<&'a crate::timeline::TransactionNote>,
     last: Option<&'a crate::timeline::TransactionNote>,
-    next: Option<&'a crate::timeline::TransactionNote>,
-    position: String,
+    left_out: Option<&'a crate::timeline::TransactionNote>,
+    position: &'a Position,
     executed: &'a GtidSet,
     skipped: &'a GtidSet,
     estimate: crate::restore::Needs,
@@ -253,7 +253,7 @@ impl<'a> PlanDocument<'a> {
             base: &plan.base.id,
             base_engine: &plan.base.engine,
             base_bytes: plan.base.raw_bytes,
-            base_position: plan.base.coordinates.position().to_string(),
+            base_position: plan.base.coordinates.position(),
             base_executed: &plan.base.coordinates.executed,
             by_gtid: plan.by_gtid,
             files: plan.playlist.files.iter().map(file).collect(),
@@ -262,8 +262,8 @@ impl<'a> PlanDocument<'a> {
             transactions: plan.transactions,
             first: plan.first.as_ref(),
             last: plan.place.last_in.as_ref(),
-            next: plan.place.first_out.as_ref(),
-            position: plan.place.position.to_string(),
+            left_out: plan.place.first_out.as_ref(),
+            position: &plan.place.position,
             executed: &plan.expected,
             skipped: &plan.skip,
             estimate: needs(plan),

@@ -124,6 +124,12 @@ fn status_and_list() {
     let planned = json(&config, &["base", "--dry-run", "--json"]);
     let taken = json(&config, &["base", "--json"]);
     odd_bases(&config, taken["base"]["id"].as_str().unwrap());
+    let mut judged = config.command(&["status", "--json"]);
+    judged.env("BINVAULT_OBJECTIVES__RPO", "10s").env("BINVAULT_OBJECTIVES__RTO", "1s");
+    let judged = judged.output().unwrap();
+    let judged: Value = serde_json::from_slice(&judged.stdout).unwrap();
+    let met = |index: usize| judged["protection"]["objectives"][index]["met"].as_bool();
+    assert_eq!((met(0), met(1)), (Some(true), Some(false)), "{judged}");
     let whole = json(&config, &["list", "--json"]);
     assert_eq!(whole["files"][0]["complete"], true);
     let base = &whole["bases"][0];
@@ -142,7 +148,7 @@ fn status_and_list() {
     assert_eq!(bare["bases"][0]["covered"], false);
     hold("base", &[planned, taken]);
     hold("list", &[whole, holes, bare]);
-    hold("status", &[online, offline, gaps]);
+    hold("status", &[online, offline, gaps, judged]);
     hold("verify", &[sound, deep, serde_json::from_slice(&out.stdout).unwrap()]);
 }
 
@@ -157,11 +163,14 @@ fn odd_bases(config: &AgentConfig, good: &str) {
     write("bases/20200101T000000.000001Z-mysqldump/manifest.json", "{}");
     let record = serde_json::json!({
         "schema": 1, "started_us": 1_795_316_000_000_000_u64, "finished_us": 1_795_316_400_000_000_u64, "ok": true,
-        "base": good, "target": "latest", "position": null, "reached_us": null, "executed": null, "transactions": 0,
+        "base": good, "target": "latest", "position": null, "reached_us": 1_795_316_000_000_000_u64, "executed": null, "transactions": 0,
         "load_seconds": 1.0, "replay_seconds": 1.0, "seconds": 2.0, "base_bytes": 0, "binlog_bytes": 0, "tables": 0,
         "assertions": 0, "server_version": "9.7.4", "version": "0.1.0",
     });
     write("drills/20261122T025320.000000Z.json", &record.to_string());
+    let mut failed = record;
+    (failed["ok"], failed["problem"]) = (false.into(), "made up".into());
+    write("drills/20261122T035320.000000Z.json", &failed.to_string());
 }
 
 /// Removes a chunk from the middle of the last file but one.
@@ -194,6 +203,42 @@ fn find() {
     let holed = find(&[]);
     assert!(!holed["not_searched"].as_array().unwrap().is_empty(), "{holed}");
     hold("find", &[whole, nothing, holed]);
+}
+
+#[test]
+fn restore_and_drill() {
+    // A server of its own: the others' tests rely on nobody writing to theirs.
+    let server = Mysqld::start("cli-restore", &[]);
+    server.create_agent_user("binvault", PASSWORD);
+    super::support::agent::grant_base(&server);
+    server.sql("CREATE DATABASE d; CREATE TABLE d.t (v LONGTEXT); INSERT INTO d.t VALUES ('a')");
+    let config = AgentConfig::new(&server);
+    config.archive_now();
+    json(&config, &["base", "--json"]);
+    server.sql("INSERT INTO d.t VALUES ('behind the base'); INSERT INTO d.t VALUES ('the last one')");
+    config.archive_now();
+    let (key, mysqld) = (config.identity(), super::support::lab::bin().join("mysqld"));
+    let (key, mysqld) = (key.to_str().unwrap(), mysqld.to_str().unwrap());
+    let gtid = format!("gtid:{}", server.value("SELECT SUBSTRING_INDEX(@@gtid_executed, ':', 1)"));
+    let last = server.value("SELECT REGEXP_SUBSTR(@@gtid_executed, '[0-9]+$')");
+    let (to, nothing) = (format!("{gtid}:{last}"), format!("{}:999999", &gtid[5..]));
+    let plan =
+        ["restore", "--to", &to, "--before", "--dry-run", "--json", "--identity", key, "--skip", nothing.as_str()];
+    let plan = json(&config, &plan);
+    assert_eq!((&plan["transactions"], &plan["left_out"]["gtid"]), (&1.into(), &to[5..].into()), "{plan}");
+    let place = config.dir().join("restored");
+    let restore = ["restore", "--to", "latest", "--datadir", place.to_str().unwrap(), "--identity", key];
+    let restored = json(&config, &[&restore[..], &["--json", "--mysqld", mysqld, "--keep-running"]].concat());
+    let mut admin = super::support::lab::tool("mysqladmin");
+    admin.arg("-uroot").arg(format!("--socket={}", restored["socket"].as_str().unwrap())).arg("shutdown");
+    assert!(admin.status().unwrap().success());
+    let drill = ["drill", "--json", "--identity", key, "--mysqld", mysqld, "--folder", config.dir().to_str().unwrap()];
+    let held = json(&config, &drill);
+    config.edit("[agent]\n", "[drill]\nassertions = [{ sql = \"SELECT 0\" }]\n[agent]\n");
+    let failed = json(&config, &drill);
+    assert_eq!((&held["ok"], &failed["ok"]), (&true.into(), &false.into()));
+    hold("restore", &[plan, restored]);
+    hold("drill", &[held, failed]);
 }
 
 #[test]
