@@ -297,6 +297,9 @@ impl BaseJob {
         };
         let stored = pump.run(running.as_mut()).await?;
         let coordinates = running.finish(site).await?;
+        if stored.raw_bytes == 0 {
+            return Err(Error::failed("the tool ended well, but has written nothing").into());
+        }
         Ok((stored, coordinates))
     }
 }

@@ -19,7 +19,7 @@ use crate::chunk::keys::Recipients;
 use crate::chunk::part::{PARTS_MAX, PartMeta, seal_part};
 use crate::error::{Context, Error, Result};
 
-/// Raw bytes of a frame.
+/// Raw bytes of a frame; fewer if a part shall be smaller.
 const FRAME_BYTES: usize = 1 << 20;
 
 /// Where the parts go.
@@ -60,18 +60,20 @@ impl Pump<'_> {
         };
         let mut idle = vec![worker()?, worker()?];
         let mut working: Option<JoinHandle<Result<Worker>>> = None;
+        let frame_bytes = usize::try_from(self.part_bytes).unwrap_or(FRAME_BYTES).clamp(1, FRAME_BYTES);
         let mut flights = Flights::default();
         let mut open = Open { number: 1, offset: 0, raw_bytes: 0, frames: Vec::new() };
         loop {
             let Some(mut worker) = idle.pop() else { return Err(Error::failed("no compressor is idle").into()) };
-            fill(from, &mut worker.raw).await?;
+            fill(from, &mut worker.raw, frame_bytes).await?;
             self.progress.read(worker.raw.len() as u64);
             if let Some(done) = working.take() {
                 idle.push(collect(done, &mut open).await?);
             }
             let ended = worker.raw.is_empty();
             if ended && open.raw_bytes == 0 {
-                return Err(Error::failed("the backup has no bytes at all").into());
+                // Nothing at all: the tool knows why.
+                return Ok(Stored::default());
             }
             // A full part waits for the next bytes, or for their absence: only then is it known whether it is the last.
             if ended || open.raw_bytes >= self.part_bytes {
@@ -133,8 +135,8 @@ impl Pump<'_> {
 }
 
 /// Fills a frame's raw bytes; left empty at the end of the backup.
-async fn fill(from: &mut dyn Running, raw: &mut Vec<u8>) -> Result<(), Trouble> {
-    raw.resize(FRAME_BYTES, 0);
+async fn fill(from: &mut dyn Running, raw: &mut Vec<u8>, bytes: usize) -> Result<(), Trouble> {
+    raw.resize(bytes, 0);
     let mut filled = 0_usize;
     while let Some(room) = raw.get_mut(filled..).filter(|room| !room.is_empty()) {
         let got = from.read(room).await?;

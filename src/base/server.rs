@@ -82,8 +82,7 @@ pub(super) async fn one_at_a_time(source: &SourceOptions, archive: uuid::Uuid) -
         return Ok(Held::keep(connection));
     }
     Err(Error::new(Kind::Clash, "another base backup is being taken from this server for this archive")
-        .hint("wait until it is through (`SHOW PROCESSLIST` shows its connections), or end it")
-        .transient())
+        .hint("wait until it is through (`SHOW PROCESSLIST` shows its connections), or end it"))
 }
 
 /// Holds DDL back until the lock is dropped.

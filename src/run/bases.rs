@@ -18,10 +18,11 @@ use crate::archive::Archive;
 use crate::base::{BaseJob, Progress, Schedule};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::retry::{self, RetryOptions};
 use crate::store::open as open_store;
 
-/// After trouble in finding out what is due.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// After trouble in finding out what is due: the longest pause, in milliseconds.
+const LOOK_AGAIN_MAX_MS: u64 = 60_000;
 /// Longest sleep at a time: the wall clock may be set meanwhile.
 const NAP: Duration = Duration::from_secs(30);
 
@@ -29,14 +30,20 @@ const NAP: Duration = Duration::from_secs(30);
 pub(super) async fn run(options: &RunOptions, stop: &CancellationToken) {
     let schedule = options.base.as_ref().and_then(|base| base.schedule.clone());
     let Some(schedule) = schedule.filter(|_| !options.once) else { return stop.cancelled().await };
+    let mut delays =
+        retry::Schedule::new(&RetryOptions { first_ms: 500, max_ms: LOOK_AGAIN_MAX_MS, ..RetryOptions::default() });
     // Due times before this have been tried, with or without success.
     let mut tried_until = 0;
     while !stop.is_cancelled() {
         match Box::pin(one(options, &schedule, tried_until, stop)).await {
-            Ok(tried) => tried_until = tried_until.max(tried),
+            Ok(tried) => {
+                tried_until = tried_until.max(tried);
+                delays.reset();
+            }
             Err(error) => {
-                tracing::warn!(error = %error.chain(), "when the next base backup is due cannot be told yet");
-                stop.run_until_cancelled(clock::sleep(LOOK_AGAIN)).await;
+                // At the very start there may be no archive yet: the agent makes it.
+                tracing::debug!(error = %error.chain(), "when the next base backup is due cannot be told yet");
+                stop.run_until_cancelled(clock::sleep(delays.next_delay())).await;
             }
         }
     }

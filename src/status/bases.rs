@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::archive::{Archive, BaseManifest, History};
+use crate::archive::{Archive, BaseManifest, Drill, FileState, History};
 use crate::error::Result;
 use crate::position::{CommitTime, GtidSet, Position, ServerUuid};
 
@@ -35,7 +35,7 @@ pub struct ListedBase {
     pub covered: bool,
     /// What stands in the way, if it has not.
     pub problem: Option<String>,
-    /// When a restore of it was last proven, RFC 3339.
+    /// When a drill last proved a restore of it, RFC 3339.
     pub last_verified: Option<String>,
 }
 
@@ -59,17 +59,19 @@ pub struct UnreadableBase {
 /// Reads the base backups and holds them against the servers' histories.
 pub(super) async fn listed(archive: &Archive, histories: &[History]) -> Result<Listed> {
     let found = archive.bases().await?;
-    let bases = found.complete.iter().map(|base| entry(base, histories)).collect();
+    let drills = archive.drills().await?;
+    let bases = found.complete.iter().map(|base| entry(base, histories, &drills)).collect();
     let unreadable = found.unreadable.into_iter().map(|(id, problem)| UnreadableBase { id, problem }).collect();
     Ok(Listed { bases, unfinished: found.unfinished, unreadable })
 }
 
-fn entry(base: &BaseManifest, histories: &[History]) -> ListedBase {
+fn entry(base: &BaseManifest, histories: &[History], drills: &[Drill]) -> ListedBase {
     let history = histories.iter().find(|history| history.server == base.server);
     let problem = match history {
         None => Some("nothing of its server's binlog is archived".to_owned()),
         Some(history) => in_the_way(base, history),
     };
+    let proven = drills.iter().rev().find(|drill| drill.ok && drill.base.as_ref() == Some(&base.id));
     ListedBase {
         id: base.id.clone(),
         engine: base.engine.clone(),
@@ -84,21 +86,21 @@ fn entry(base: &BaseManifest, histories: &[History]) -> ListedBase {
         executed: Some(base.coordinates.executed.clone()).filter(|set| !set.is_empty()),
         covered: problem.is_none(),
         problem,
-        last_verified: None,
+        last_verified: proven.map(|drill| CommitTime::from_micros(drill.finished_us).rfc3339()),
     }
 }
 
 /// What keeps the history from being replayed on the base up to its end. Pure.
 fn in_the_way(base: &BaseManifest, history: &History) -> Option<String> {
     let at = &base.coordinates;
-    let here = |file: &crate::archive::FileState| {
+    let here = |file: &FileState| {
         let incarnation = file.incarnation();
         incarnation.file == at.file && at.created_s.is_none_or(|created_s| incarnation.created_s == created_s)
     };
     let Some(index) = history.files.iter().rposition(here) else {
         return Some(format!("{} is not archived", at.file));
     };
-    let end = history.files.get(index).map_or(0, crate::archive::FileState::contiguous_end);
+    let end = history.files.get(index).map_or(0, FileState::contiguous_end);
     if end < at.position {
         return Some(format!("{} is archived up to {end} only", at.file));
     }

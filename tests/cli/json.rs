@@ -18,6 +18,10 @@ pub(super) fn archived() -> (Arc<Mysqld>, AgentConfig) {
             let started = Arc::new(Mysqld::start("cli", &[]));
             started.create_agent_user("binvault", PASSWORD);
             started.sql(
+                "SET SESSION sql_log_bin = 0; GRANT SELECT, RELOAD, PROCESS, SHOW VIEW, TRIGGER, EVENT, SHOW_ROUTINE,
+                 XA_RECOVER_ADMIN ON *.* TO binvault@'%'",
+            );
+            started.sql(
                 "CREATE DATABASE d; CREATE TABLE d.t (v LONGTEXT); INSERT INTO d.t VALUES ('a'); FLUSH BINARY LOGS;
                  INSERT INTO d.t SELECT HEX(RANDOM_BYTES(1000)); INSERT INTO d.t SELECT * FROM d.t; FLUSH BINARY LOGS;
                  INSERT INTO d.t VALUES (REPEAT('x', 300000)); FLUSH BINARY LOGS;
@@ -27,7 +31,9 @@ pub(super) fn archived() -> (Arc<Mysqld>, AgentConfig) {
             started
         })
     };
-    let config = AgentConfig::with_extra(&server, "[agent]\nchunk_size = \"64KiB\"\n");
+    let tool = super::support::lab::bin().join("mysqldump");
+    let extra = format!("[agent]\nchunk_size = \"64KiB\"\n[base]\nmysqldump = \"{}\"\n", tool.display());
+    let config = AgentConfig::with_extra(&server, &extra);
     config.archive_now();
     (server, config)
 }
@@ -115,8 +121,13 @@ fn status_and_list() {
     let offline = json(&config, &["status", "--json", "--offline"]);
     assert_eq!(offline["servers"][0]["lag"]["from"], "beacon");
     assert_eq!(offline["agents"][0]["stopped"], true);
+    let planned = json(&config, &["base", "--dry-run", "--json"]);
+    let taken = json(&config, &["base", "--json"]);
+    odd_bases(&config, taken["base"]["id"].as_str().unwrap());
     let whole = json(&config, &["list", "--json"]);
     assert_eq!(whole["files"][0]["complete"], true);
+    let base = &whole["bases"][0];
+    assert_eq!((&base["covered"], &base["last_verified"]), (&true.into(), &"2026-11-22T03:00:00.000000Z".into()));
     // With a chunk missing there are holes and gaps to tell of.
     let sound = json(&config, &["verify", "--json"]);
     let deep = json(&config, &["verify", "--deep", "--json", "--identity", key.to_str().unwrap()]);
@@ -126,9 +137,31 @@ fn status_and_list() {
     let holes = json(&config, &["list", "--json"]);
     let out = config.output(&["verify", "--json"]);
     assert_eq!(out.status.code(), Some(12), "the exit code says it too: {}", said(&out));
+    std::fs::remove_dir_all(config.archive().join("chunks")).unwrap();
+    let bare = json(&config, &["list", "--json"]);
+    assert_eq!(bare["bases"][0]["covered"], false);
+    hold("base", &[planned, taken]);
+    hold("list", &[whole, holes, bare]);
     hold("status", &[online, offline, gaps]);
-    hold("list", &[whole, holes]);
     hold("verify", &[sound, deep, serde_json::from_slice(&out.stdout).unwrap()]);
+}
+
+/// Beside a good base backup: one that was given up, one that cannot be read, and a drill's record of the good one.
+fn odd_bases(config: &AgentConfig, good: &str) {
+    let write = |name: &str, text: &str| {
+        let path = config.archive().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("bases/20200101T000000.000000Z-mysqldump/part-000001", "half");
+    write("bases/20200101T000000.000001Z-mysqldump/manifest.json", "{}");
+    let record = serde_json::json!({
+        "schema": 1, "started_us": 1_795_316_000_000_000_u64, "finished_us": 1_795_316_400_000_000_u64, "ok": true,
+        "base": good, "target": "latest", "position": null, "reached_us": null, "executed": null, "transactions": 0,
+        "load_seconds": 1.0, "replay_seconds": 1.0, "seconds": 2.0, "base_bytes": 0, "binlog_bytes": 0, "tables": 0,
+        "assertions": 0, "server_version": "9.7.4", "version": "0.1.0",
+    });
+    write("drills/20261122T025320.000000Z.json", &record.to_string());
 }
 
 /// Removes a chunk from the middle of the last file but one.
