@@ -25,4 +25,4 @@ pub use line::{Head, Line, Lines, Segment};
 pub use plan::{Located, Plan, PlanOptions, locate, plan};
 pub use resolve::{Place, TransactionNote};
 pub use route::{Route, RoutePart, route};
-pub use target::{Edge, Target};
+pub use target::{Edge, Target, parse_moment};

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use jiff::Zoned;
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, Zoned};
 
 use crate::error::{Error, Result};
-use crate::position::{CommitTime, Gtid, Position, parse_moment};
+use crate::position::{CommitTime, Gtid, Position};
 
 /// Where a restore is to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +57,7 @@ impl Target {
         if let Ok(gtid) = text.parse::<Gtid>() {
             return Ok(Self::Gtid(gtid));
         }
-        let moment = parse_moment(text, now).map_err(|_| {
-            Error::config(format!("{text:?} is no target"))
-                .hint(format!("targets are {FORMS}; a local time that the clock showed twice needs its offset"))
-        })?;
+        let moment = parse_moment(text, now)?;
         if moment.timestamp() > now.timestamp() {
             return Err(Error::config(format!("{text:?} lies in the future")).hint("--to latest restores all there is"));
         }
@@ -75,6 +74,69 @@ impl fmt::Display for Target {
             Self::At(position) => position.fmt(f),
         }
     }
+}
+
+/// Reads a moment: with a zone or offset, in local time, or as a span before now.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`] if it is no moment, or one that the local clock showed twice or never.
+pub fn parse_moment(text: &str, now: &Zoned) -> Result<CommitTime> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("now") {
+        return commit_time(now.timestamp(), text);
+    }
+    if let Ok(zoned) = text.parse::<Zoned>() {
+        return commit_time(zoned.timestamp(), text);
+    }
+    if let Ok(timestamp) = text.parse::<Timestamp>() {
+        return commit_time(timestamp, text);
+    }
+    if let Some(civil) = civil(text, now) {
+        return local(civil, now.time_zone(), text);
+    }
+    if let Ok(span) = text.parse::<Span>() {
+        let moment = now.checked_add(span).map_err(|error| wrong(text).source(error))?;
+        if moment > *now {
+            return Err(Error::config(format!("{text:?} lies in the future")).hint("say \"2 hours ago\""));
+        }
+        return commit_time(moment.timestamp(), text);
+    }
+    Err(wrong(text))
+}
+
+/// A date with a time, a date alone (its midnight), or a time alone (of today).
+fn civil(text: &str, now: &Zoned) -> Option<DateTime> {
+    if let Ok(date) = text.parse::<Date>()
+        && text.len() <= "2026-11-22".len()
+    {
+        return Some(date.at(0, 0, 0, 0));
+    }
+    // A bare time would also be taken for one with today's date by nobody else: `14:03`.
+    if text.len() <= "14:03:11.123456789".len()
+        && text.contains(':')
+        && let Ok(time) = text.parse::<Time>()
+    {
+        return Some(now.date().to_datetime(time));
+    }
+    text.parse::<DateTime>().ok()
+}
+
+fn local(civil: DateTime, zone: &TimeZone, text: &str) -> Result<CommitTime> {
+    let zoned = zone.to_ambiguous_zoned(civil).unambiguous().map_err(|error| {
+        Error::config(format!("{text:?} is not one moment in local time"))
+            .source(error)
+            .hint("clocks were changed then: give the time with its offset, such as 2026-10-25T02:30:00+01:00")
+    })?;
+    commit_time(zoned.timestamp(), text)
+}
+
+fn commit_time(timestamp: Timestamp, text: &str) -> Result<CommitTime> {
+    let micros = u64::try_from(timestamp.as_microsecond()).map_err(|_| wrong(text))?;
+    Ok(CommitTime::from_micros(micros))
+}
+
+fn wrong(text: &str) -> Error {
+    Error::config(format!("{text:?} is no target")).hint(format!("targets are {FORMS}"))
 }
 
 #[cfg(test)]
@@ -120,7 +182,7 @@ mod tests {
     #[test]
     fn what_is_no_target_is_refused_with_the_forms() {
         for bad in
-            ["", "soon", "gtid:1", "2026-13-01", "2 hours", "binlog:12", "2026-10-25 02:30:00", "soon 1", "2026-11-23"]
+            ["", "soon", "gtid:1", "2026-13-01", "2 hours", "binlog:12", "2026-10-25 02:30:00", "1999", "2026-11-23"]
         {
             let error = Target::parse(bad, &now()).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Config, "{bad}: {error:?}");
