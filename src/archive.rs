@@ -30,7 +30,7 @@ pub use files::{FileChunks, StoredChunk};
 pub use history::{FileState, History, Seam};
 pub use identity::Identity;
 pub use reader::{Block, RangeReader, ReadOptions};
-pub use resume::{ResumeInFile, ResumePoint};
+pub use resume::{Continued, ResumeInFile, ResumePoint};
 
 /// Most entries of one folder that are held in memory: a file of 1 TiB in chunks of 8 MiB has 131,072 chunks.
 const ENTRIES_MAX: usize = 1 << 20;

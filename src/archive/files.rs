@@ -115,7 +115,7 @@ impl Archive {
                 HeaderRead::Whole(meta)
                     if meta.range()? == chunk.name.range && meta.incarnation() == chunk.name.incarnation =>
                 {
-                    return Ok(*meta);
+                    return self.own(*meta).context(what);
                 }
                 HeaderRead::Whole(_) => {
                     return Err(Error::corrupt(format!("{}: name and metadata disagree", chunk.object.key)));
@@ -129,8 +129,28 @@ impl Archive {
     }
 
     /// Reads a chunk's whole object.
+    ///
+    /// # Errors
+    /// If it cannot be read; [`crate::error::Kind::Corrupt`] if it is a chunk of another archive. (That it is a chunk at
+    /// all, and the right one, shows when it is opened.)
     pub async fn object(&self, chunk: &StoredChunk) -> Result<bytes::Bytes> {
+        let what = || format!("read {}", chunk.object.key);
         let body = store::get_known(self.store().as_ref(), &chunk.object, OBJECT_BYTES_MAX).await;
-        body.map_err(Error::from).context(|| format!("read {}", chunk.object.key))
+        let body = body.map_err(Error::from).context(what)?;
+        if let Ok(HeaderRead::Whole(meta)) = read_header(&body) {
+            self.own(*meta).context(what)?;
+        }
+        Ok(body)
+    }
+
+    /// A chunk's metadata, if it belongs to this archive.
+    fn own(&self, meta: ChunkMeta) -> Result<ChunkMeta> {
+        if meta.archive == self.id() {
+            return Ok(meta);
+        }
+        Err(Error::corrupt(format!("the chunk belongs to archive {}, this one is {}", meta.archive, self.id())).hint(
+            "it was copied here from another archive: move it out; or, if binvault.json was lost and made anew, \
+             write the chunks' archive id into it",
+        ))
     }
 }

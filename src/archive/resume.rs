@@ -8,7 +8,7 @@
 use super::{Archive, FileState, Seam};
 use crate::chunk::{Close, Link, OpenTransaction};
 use crate::error::Result;
-use crate::position::{CommitTime, GtidSet, Incarnation, ServerUuid};
+use crate::position::{BinlogFile, CommitTime, GtidSet, Incarnation, ServerUuid};
 
 /// How many files back a missing tail is looked for. More chunks than this are never in flight at a time, and each
 /// file has at least one.
@@ -39,12 +39,44 @@ impl ResumeInFile {
         Link { file: self.incarnation.file.clone(), created_s: self.incarnation.created_s, end: self.end }
     }
 
+    /// Where the server has what comes next, judged by its oldest binlog and by whether it lists this file.
+    pub fn continued(&self, listed: bool, oldest: &BinlogFile) -> Continued {
+        let file = &self.incarnation.file;
+        let next_is_oldest = match &self.closes {
+            Some(Close::Rotate(next)) => next == oldest,
+            Some(Close::Stop) => oldest.follows(file),
+            None => false,
+        };
+        if listed {
+            Continued::Here
+        } else if next_is_oldest {
+            Continued::InOldest
+        } else if oldest.base() == file.base() && oldest > file {
+            Continued::Purged
+        } else {
+            Continued::Nowhere
+        }
+    }
+
     /// The set executed at `end`.
     pub fn executed(&self) -> GtidSet {
         let mut executed = self.previous.clone();
         executed.union_with(&self.since_start);
         executed
     }
+}
+
+/// Where a server has what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Continued {
+    /// In the same file, which it still has.
+    Here,
+    /// In its oldest file: the archived one is gone, but archived to its end.
+    InOldest,
+    /// Nowhere any more: files between were purged.
+    Purged,
+    /// Nowhere: it has other files, or went back.
+    Nowhere,
 }
 
 /// Where to go on.

@@ -6,8 +6,7 @@ use super::archive::Examined;
 use super::server::{expiry_s, raise_expiry, span};
 use super::survey::Survey;
 use super::{Area, Finding};
-use crate::archive::{Archive, ResumeInFile, ResumePoint};
-use crate::chunk::Close;
+use crate::archive::{Archive, Continued, ResumeInFile, ResumePoint};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::position::{BinlogFile, GtidSet, ServerUuid};
@@ -79,8 +78,10 @@ fn continuity(survey: &Survey, point: &ResumePoint, inside: &ResumeInFile) -> Fi
     let Some(oldest) = names.first() else {
         return Finding::ok(Area::Archive, ID, format!("the archive ends at {at}"));
     };
-    if !names.contains(file) && !goes_on(inside, oldest) {
-        return gone(survey, &at, file, oldest);
+    match inside.continued(names.contains(file), oldest) {
+        Continued::Here | Continued::InOldest => {}
+        Continued::Purged => return purged(survey, &at, oldest),
+        Continued::Nowhere => return diverged(&at, oldest),
     }
     let current = bare(&status.file);
     if current.as_ref() == Some(file) {
@@ -122,28 +123,18 @@ fn closed_file(survey: &Survey, point: &ResumePoint, at: &str) -> Finding {
     finding.detail("what is purged before it is archived is lost").fix(raise_expiry(&survey.facts))
 }
 
-fn gone(survey: &Survey, at: &str, file: &BinlogFile, oldest: &BinlogFile) -> Finding {
-    const ID: &str = "archive-resume";
-    if oldest.base() == file.base() && oldest > file {
-        let title =
-            format!("the archive ends at {at}, the server's oldest binlog is {oldest}: the files between are lost");
-        return Finding::error(Area::Archive, ID, Kind::Purged, title)
-            .detail("archiving can only begin anew, in a new archive")
-            .fix(format!("[archive]\nurl = \"…\"   # a new one; and on the server:\n{}", raise_expiry(&survey.facts)));
-    }
-    let title = format!("the archive ends at {at}, the server has only {oldest} and later");
-    Finding::error(Area::Archive, ID, Kind::Diverged, title)
-        .detail("the server's binlogs were reset or renamed")
-        .fix("[archive]\nurl = \"…\"   # a new archive for the server's new history")
+fn purged(survey: &Survey, at: &str, oldest: &BinlogFile) -> Finding {
+    let title = format!("the archive ends at {at}, the server's oldest binlog is {oldest}: the files between are lost");
+    Finding::error(Area::Archive, "archive-resume", Kind::Purged, title)
+        .detail("archiving can only begin anew, in a new archive")
+        .fix(format!("[archive]\nurl = \"…\"   # a new one; and on the server:\n{}", raise_expiry(&survey.facts)))
 }
 
-/// Whether the archived file is whole and `oldest` is the one behind it.
-fn goes_on(inside: &ResumeInFile, oldest: &BinlogFile) -> bool {
-    match &inside.closes {
-        Some(Close::Rotate(next)) => next == oldest,
-        Some(Close::Stop) => oldest.follows(&inside.incarnation.file),
-        None => false,
-    }
+fn diverged(at: &str, oldest: &BinlogFile) -> Finding {
+    let title = format!("the archive ends at {at}, the server has only {oldest} and later");
+    Finding::error(Area::Archive, "archive-resume", Kind::Diverged, title)
+        .detail("the server's binlogs were reset or renamed")
+        .fix("[archive]\nurl = \"…\"   # a new archive for the server's new history")
 }
 
 /// Whether the server has executed all that is archived of it.

@@ -17,7 +17,7 @@ pub const HEADER_BYTES_MAX: u64 = 16 << 20;
 
 /// What to do about an object that is not what its name says.
 const DAMAGED: &str = "move the object out of the archive: if the server still has the binlog, `binvault run` fetches the bytes again; \
-    else look for them in a second archive or an older version of the object";
+    else look for them in a copy of this archive or an older version of the object";
 
 /// What the head of an object gave.
 #[derive(Debug)]

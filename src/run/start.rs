@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{parse_file, parse_set};
-use crate::archive::{ResumeInFile, ResumePoint};
-use crate::chunk::Close;
+use crate::archive::{Continued, ResumeInFile, ResumePoint};
 use crate::clock;
 use crate::config::StartAt;
 use crate::error::{Error, Kind, Result};
@@ -66,13 +65,21 @@ fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Positio
         };
         return Ok(Start { file, position: FIRST_EVENT, from: resume });
     };
-    let file = inside.incarnation.file.clone();
+    let mut here = None;
     for log in logs {
-        if parse_file(&log.name)? == file {
-            return inside_listed(resume, &inside, log, end, by_gtid);
+        if parse_file(&log.name)? == inside.incarnation.file {
+            here = Some(log);
         }
     }
-    behind_purged(resume, &inside, &parse_file(&oldest.name)?)
+    let oldest = parse_file(&oldest.name)?;
+    match (inside.continued(here.is_some(), &oldest), here) {
+        (Continued::Here, Some(log)) => inside_listed(resume, &inside, log, end, by_gtid),
+        (Continued::InOldest, _) => {
+            let from = ResumePoint { inside: None, follows: Some(inside.link()), high_commit: resume.high_commit };
+            Ok(Start { file: oldest, position: FIRST_EVENT, from })
+        }
+        (Continued::Here | Continued::Purged | Continued::Nowhere, _) => Err(gone(&inside, &oldest)),
+    }
 }
 
 /// The file is still there.
@@ -102,26 +109,16 @@ fn inside_listed(
     Ok(Start { file, position, from: resume })
 }
 
-/// The file is gone: fine if it is archived to its end and the next one is there.
-fn behind_purged(resume: ResumePoint, inside: &ResumeInFile, oldest: &BinlogFile) -> Result<Start> {
-    let file = &inside.incarnation.file;
-    let complete = match &inside.closes {
-        Some(Close::Rotate(next)) => next == oldest,
-        Some(Close::Stop) => oldest.follows(file),
-        None => false,
-    };
-    if complete {
-        let from = ResumePoint { inside: None, follows: Some(inside.link()), high_commit: resume.high_commit };
-        return Ok(Start { file: oldest.clone(), position: FIRST_EVENT, from });
+/// What comes next is nowhere on the server.
+fn gone(inside: &ResumeInFile, oldest: &BinlogFile) -> Error {
+    let at = format!("{}:{}", inside.incarnation.file, inside.end);
+    if inside.continued(false, oldest) == Continued::Purged {
+        return Error::new(Kind::Purged, format!("the archive ends at {at}, the server's oldest binlog is {oldest}"))
+            .hint("the binlogs between are lost: start a new archive (another archive.url), and raise binlog_expire_logs_seconds");
     }
-    let at = format!("{file}:{}", inside.end);
-    if oldest.base() == file.base() && oldest > file {
-        return Err(Error::new(Kind::Purged, format!("the archive ends at {at}, the server's oldest binlog is {oldest}"))
-            .hint("the binlogs between are lost: start a new archive (another archive.url), and raise binlog_expire_logs_seconds"));
-    }
-    Err(Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later")).hint(
+    Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later")).hint(
         "the server's binlogs were reset or renamed: start a new archive (another archive.url) for its new history",
-    ))
+    )
 }
 
 /// How often gtid_executed is asked again: a transaction reaches the dump a moment before it reaches the set.
@@ -153,6 +150,7 @@ pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::Close;
     use crate::position::{CommitTime, Incarnation};
 
     fn file(name: &str) -> BinlogFile {

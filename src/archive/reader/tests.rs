@@ -193,3 +193,18 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn a_chunk_of_another_archive_is_refused() {
+    let (room, other) = (Room::new().await, Room::new().await);
+    let key = other.put(0, 100).await;
+    let object = other.store.get_range(&key, 0, u64::MAX).await.unwrap();
+    room.store.put_new(&key, object).await.unwrap();
+    let error = room.read(0, 100).await.1.unwrap();
+    assert!(error.kind() == Kind::Corrupt && error.hint_text().is_some(), "{error:?}");
+    for word in [other.archive.id().to_string(), room.archive.id().to_string(), key.to_string()] {
+        assert!(error.chain().contains(&word), "{word} is not in {error:?}");
+    }
+    let chunks = room.archive.chunks(&SERVER, &incarnation()).await.unwrap();
+    assert_eq!(room.archive.meta(&chunks.chunks[0]).await.unwrap_err().kind(), Kind::Corrupt);
+}
