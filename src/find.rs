@@ -175,6 +175,8 @@ pub struct NotSearched {
 pub struct Outcome {
     /// Transactions found.
     pub found: usize,
+    /// Servers that the archive has binlogs of, searched or not.
+    pub servers: usize,
     /// There may be more: the limit was reached.
     pub limited: bool,
     /// Raw bytes looked through.
@@ -207,9 +209,10 @@ pub async fn find(
     observer: &mut impl Observer,
 ) -> Result<Outcome> {
     let query = Arc::new(query.clone());
-    let files = choose::files(archive, &query).await?;
+    let servers = archive.servers().await?;
+    let files = choose::files(archive, &servers, &query).await?;
     let options = ReadOptions { chunks_at_a_time: CHUNKS_AT_A_TIME, ..options.clone() };
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome { servers: servers.len(), ..Outcome::default() };
     let plans = stream::iter(files).map(|file| choose::segments(archive, file, &query)).buffered(FILES_AHEAD);
     // Holes and errors of the plan travel in the same line, so that everything is told in its place.
     let items = plans.flat_map(|plan| stream::iter(items(plan)));

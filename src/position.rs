@@ -1,7 +1,7 @@
 //! Where we are in a server's history: newtypes for files, offsets, times and transactions. Pure.
 //!
-//! Owns: [`ServerUuid`], [`BinlogFile`], [`Incarnation`], [`Position`], [`ByteRange`], [`CommitTime`] (also as people say
-//! it, [`parse_moment`]), [`Gtid`] and [`GtidSet`], their text forms, and their order.
+//! Owns: [`ServerUuid`], [`BinlogFile`], [`Incarnation`], [`Position`], [`ByteRange`], [`CommitTime`], [`Gtid`] and
+//! [`GtidSet`], their text forms, and their order.
 //! Does not own: how they are learned (`mysql`) or stored (`chunk`, `archive`).
 //!
 //! Invariants: every value that exists is valid (a file name cannot leave a folder, a range is never inverted);
@@ -11,14 +11,12 @@ mod file;
 mod gtid;
 mod gtid_decode;
 mod gtid_set;
-mod moment;
 mod time;
 
 pub use file::{BinlogFile, ByteRange, ChecksumAlgorithm, Incarnation, Position, ServerUuid};
 pub use gtid::{GNO_MAX, Gtid, Sid, Tag};
 pub use gtid_decode::decode_set;
 pub use gtid_set::{GtidSet, Interval};
-pub use moment::parse_moment;
 pub use time::{CommitTime, created_text, parse_created};
 
 /// A text that is no value of the wanted type.

@@ -232,6 +232,7 @@ impl Agent {
             stream,
             server,
             from,
+            purged: parse_set(facts.gtid_purged.as_deref().unwrap_or(""))?,
             archive,
             recipients: recipients.clone(),
             until: until.clone(),

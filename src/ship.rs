@@ -37,7 +37,7 @@ use crate::chunk::compress::CompressOptions;
 use crate::chunk::keys::Recipients;
 use crate::error::{Error, Result};
 use crate::mysql::RawStream;
-use crate::position::{Position, ServerUuid};
+use crate::position::{GtidSet, Position, ServerUuid};
 
 pub use progress::{Durable, Progress, Snapshot, Stage};
 
@@ -89,6 +89,8 @@ pub struct Voyage {
     pub server: ServerUuid,
     /// Where the archive ends.
     pub from: ResumePoint,
+    /// The server's `gtid_purged`: what it had executed that none of its binlogs has.
+    pub purged: GtidSet,
     /// The archive.
     pub archive: Archive,
     /// Whom chunks are sealed to.
@@ -106,12 +108,12 @@ pub struct Voyage {
 /// # Errors
 /// The first failure. Whatever was acknowledged before it is durable.
 pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
-    let Voyage { stream, server, from, archive, recipients, until, progress, stop } = voyage;
+    let Voyage { stream, server, from, purged, archive, recipients, until, progress, stop } = voyage;
     let frame_bytes = options.frame_bytes();
     let frames = BufferPool::new(frame_bytes.saturating_mul(options.frames()), usize::MAX);
     let objects = BufferPool::new(OBJECT_BUDGET_BYTES, OBJECT_BUDGET_BYTES);
     let cut_options = CutOptions { chunk_bytes: options.chunk_bytes, frame_bytes };
-    let cutter = Cutter::new(cut_options, archive.id(), server, &from);
+    let cutter = Cutter::new(cut_options, archive.id(), server, &from).with_purged(purged);
 
     // Last stage first, so that each is built with the way into the next.
     let (to_commit, committing) = mpsc::channel(options.uploads);

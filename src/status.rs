@@ -235,8 +235,8 @@ fn range(run: &[FileState]) -> Option<Range> {
         to: Position { file: last.incarnation().file.clone(), offset: last.contiguous_end() },
         first_commit: time(first_commit),
         last_commit: time(last.chunks.high_commit()),
-        executed_before: set(first.previous().map(ToString::to_string)),
-        executed: set(last.executed().map(|executed| executed.to_string())),
+        executed_before: set(first.executed_before().map(|executed| executed.to_string())),
+        executed: set(last.executed_at_end().map(|executed| executed.to_string())),
     })
 }
 

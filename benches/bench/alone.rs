@@ -6,6 +6,8 @@ use std::time::Duration;
 use binvault::chunk::compress::{CompressOptions, Compressor};
 use binvault::mysql::dump::{DumpItem, DumpReader};
 use binvault::mysql::replica::{DumpRequest, start_dump};
+use binvault::mysql::rows::ContentReader;
+use binvault::mysql::walk::{Step, TransactionWalk};
 use binvault::mysql::{Address, Connection, SourceOptions, TlsMode};
 use tokio::io::AsyncReadExt;
 
@@ -100,6 +102,34 @@ pub fn socket(server: &Mysqld, first: &str, check: bool) -> Cost {
             }
         });
     })
+}
+
+/// The walk over a file's events and transactions, checksums checked, and (`look`) a look into each event.
+pub fn walk(files: &[PathBuf], look: bool) -> Cost {
+    let mut cost = Cost::default();
+    for file in files {
+        let raw = std::fs::read(file).unwrap();
+        let (mut transactions, mut contents) = (0_u64, 0_u64);
+        let one = thread(|| {
+            let mut walk = TransactionWalk::at_file_start();
+            let mut reader = ContentReader::new();
+            for block in raw.chunks(FRAME) {
+                let fed = walk.feed(block, &mut |step| {
+                    match step {
+                        Step::Part(part, _) if look => reader.take(&part, &mut |_| contents += 1),
+                        Step::End(_) => transactions += 1,
+                        _ => {}
+                    }
+                    Ok(())
+                });
+                fed.unwrap();
+            }
+        });
+        assert!(transactions > 0 && look == (contents > 0), "{transactions} transactions, {contents} contents");
+        cost.wall_s += one.wall_s;
+        cost.cpu_s += one.cpu_s;
+    }
+    cost
 }
 
 /// All bytes of some files.

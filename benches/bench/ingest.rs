@@ -27,6 +27,8 @@ pub fn run(bytes: u64, rounds: usize) -> Value {
     let mut agent = [1, 3].map(|level| Candidate { name: format!("binvault run, level {level}"), costs: Vec::new() });
     let mut peer = Candidate { name: "mysqlbinlog --raw".into(), costs: Vec::new() };
     let mut limits = Limits::default();
+    let archived = AgentConfig::new(&server);
+    archived.archive_now();
     let mut stored = [0, 0];
     for round in 1..=rounds {
         println!("  round {round} of {rounds}");
@@ -42,6 +44,9 @@ pub fn run(bytes: u64, rounds: usize) -> Value {
         limits.age.push(alone::age(stored[0]));
         limits.socket.push(alone::socket(&server, &first, false));
         limits.split.push(alone::socket(&server, &first, true));
+        limits.walk.push(alone::walk(&files, false));
+        limits.look.push(alone::walk(&files, true));
+        limits.find.push(find(&archived));
     }
     report(total, stored, &agent, &peer, &limits)
 }
@@ -52,6 +57,15 @@ struct Limits {
     age: Vec<Cost>,
     socket: Vec<Cost>,
     split: Vec<Cost>,
+    walk: Vec<Cost>,
+    look: Vec<Cost>,
+    find: Vec<Cost>,
+}
+
+/// The search for a table that was dropped: every chunk is opened, every event looked into.
+fn find(archived: &AgentConfig) -> Cost {
+    let key = archived.identity();
+    process(&mut archived.command(&["find", "--kind", "drop", "--identity", key.to_str().unwrap()]))
 }
 
 fn binvault(server: &Mysqld, level: i32) -> Cost {
@@ -93,6 +107,10 @@ fn report(total: u64, stored: [u64; 2], agent: &[Candidate; 2], peer: &Candidate
     rows.push(row("zstd level 1", total, &limits.zstd[0]));
     rows.push(row("zstd level 3", total, &limits.zstd[1]));
     rows.push(row("age, of level 1's bytes", total, &limits.age));
+    rows.push(row("walk: split, CRC32", total, &limits.walk));
+    rows.push(row("walk, and a look inside", total, &limits.look));
+    println!("  the way back:");
+    rows.push(row("binvault find, all chunks", total, &limits.find));
     let peer_wall = median(&peer.costs, |c| c.wall_s);
     let mut ratios = serde_json::Map::new();
     let mut say = |name: &str, value: f64, wanted: f64| {

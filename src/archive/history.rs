@@ -54,15 +54,36 @@ impl FileState {
         &self.chunks.cover.holes
     }
 
-    /// What was executed before the file.
+    /// What its PREVIOUS_GTIDS event says.
     pub fn previous(&self) -> Option<&GtidSet> {
         self.first.as_ref()?.previous.as_ref()
     }
 
-    /// What was executed at its contiguous end.
+    /// What was executed at its contiguous end, as its binlog tells it.
     pub fn executed(&self) -> Option<GtidSet> {
         let empty = GtidSet::new();
         Some(self.last.as_ref()?.executed.resolve(self.previous().unwrap_or(&empty)))
+    }
+
+    /// What was executed before the file, be it in a binlog or not.
+    pub fn executed_before(&self) -> Option<GtidSet> {
+        let first = self.first.as_ref()?;
+        let mut before = first.previous.clone()?;
+        before.union_with(&first.unlogged);
+        Some(before)
+    }
+
+    /// What was executed at its contiguous end, be it in a binlog or not.
+    pub fn executed_at_end(&self) -> Option<GtidSet> {
+        Some(self.with_unlogged(self.executed()?))
+    }
+
+    /// A set that the file's binlog tells, with what no binlog does.
+    pub fn with_unlogged(&self, mut told: GtidSet) -> GtidSet {
+        if let Some(first) = &self.first {
+            told.union_with(&first.unlogged);
+        }
+        told
     }
 
     /// The first commit in its first chunk.

@@ -107,6 +107,7 @@ fn trial(recipients: &Recipients, identities: &Identities) -> Result<()> {
         gtids: GtidSet::new(),
         executed: Executed::Whole(GtidSet::new()),
         previous: None,
+        unlogged: GtidSet::new(),
         follows: None,
         starts_inside: false,
         open: None,

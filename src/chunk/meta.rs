@@ -43,6 +43,10 @@ pub struct ChunkMeta {
     /// In a file's first chunk: what was executed before the file, from its PREVIOUS_GTIDS event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<GtidSet>,
+    /// In a file's first chunk: what was executed before the file although no binlog of the server tells it: a restored
+    /// or cloned server begins with transactions that stand in its tables only (its `gtid_purged`).
+    #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
+    pub unlogged: GtidSet,
     /// In a file's first chunk: the file it follows, and where that one ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Link>,

@@ -28,6 +28,7 @@ fn meta(length: u64) -> ChunkMeta {
         executed: Executed::new(&GtidSet::new(), &gtids),
         gtids,
         previous: Some(GtidSet::new()),
+        unlogged: GtidSet::new(),
         follows: None,
         starts_inside: false,
         open: None,

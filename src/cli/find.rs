@@ -6,16 +6,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::ProgressBar;
-use jiff::{Timestamp, Zoned, tz::TimeZone};
 
 use self::show::{Document, Lines, Restore};
 use super::archive::{KeyArgs, open, parse_server};
 use super::output;
 use crate::archive::ReadOptions;
+use crate::clock;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::find::{Found, Kind, Kinds, LIMIT_MAX, Observer, Outcome, Query, TablePattern, find};
-use crate::position::{BinlogFile, CommitTime, GtidSet, ServerUuid, parse_moment};
+use crate::position::{BinlogFile, CommitTime, GtidSet, ServerUuid};
+use crate::timeline::parse_moment;
 
 /// `binvault find`
 #[derive(Debug, Args)]
@@ -76,9 +77,12 @@ pub(super) struct Given {
 }
 
 fn parse_time(text: &str) -> Result<CommitTime, String> {
-    let now = i64::try_from(crate::clock::now_us()).ok().and_then(|us| Timestamp::from_microsecond(us).ok());
-    let now = Zoned::new(now.unwrap_or(Timestamp::UNIX_EPOCH), TimeZone::system());
-    parse_moment(text, &now).map_err(|error| error.to_string())
+    parse_moment(text, &clock::zoned_now()).map_err(|error| {
+        let why = error.chain().replace("is no target", "is no time");
+        format!(
+            "{why}; write 2026-11-22T14:03:11.482913Z, \"2026-11-22 14:03:11\" (local time), 14:03 or \"2 hours ago\""
+        )
+    })
 }
 
 fn parse_gtids(text: &str) -> Result<GtidSet, String> {
@@ -144,7 +148,7 @@ pub(super) async fn run(config: &Config, args: &FindArgs, given: &Given) -> Resu
     let outcome = find(&archive, &query, &options, &mut answers).await;
     answers.bar.finish_and_clear();
     let outcome = outcome?;
-    let restore = answers.last.as_ref().map(|last| Restore::before(last, given, args));
+    let restore = answers.last.as_ref().map(|last| Restore::before(last, given, args, outcome.servers));
     if args.json {
         output::json(&Document::new(&answers.all, restore.as_ref(), &outcome))?;
     } else {

@@ -47,8 +47,7 @@ pub(super) struct FileChoice {
 }
 
 /// The files that may hold an answer, in the order asked for.
-pub(super) async fn files(archive: &Archive, query: &Query) -> Result<Vec<FileRef>> {
-    let servers = archive.servers().await?;
+pub(super) async fn files(archive: &Archive, servers: &[ServerUuid], query: &Query) -> Result<Vec<FileRef>> {
     let known = |server: &ServerUuid| servers.contains(server);
     if let Some(server) = query.server.filter(|server| !known(server)) {
         return Err(Error::config(format!("nothing of server {server} is in the archive"))

@@ -165,3 +165,55 @@ impl Feed {
         lengths.fold(0, u64::saturating_add)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::archive::Cover;
+    use crate::position::{Incarnation, ServerUuid};
+
+    fn file(name: &str, created_s: u32, from: u64, until: u64) -> PlayFile {
+        let incarnation = Incarnation { file: BinlogFile::new(name).unwrap(), created_s };
+        let server = ServerUuid(Uuid::from_u128(1));
+        let (chunks, cover, strangers) = (Vec::new(), Cover::default(), Vec::new());
+        let chunks = Arc::new(FileChunks { server, incarnation, chunks, cover, strangers });
+        PlayFile { chunks, from, until, only: None }
+    }
+
+    fn ask(file: &str, position: u64) -> Ask {
+        Ask { server_id: 9, file: file.into(), position, non_block: false, heartbeat_v2: true, gtids: None }
+    }
+
+    #[test]
+    fn a_name_and_a_position_lead_to_a_file() {
+        let files = vec![
+            file("b.000001", 1, 4, 900),
+            file("b.000002", 2, 4, 500),
+            file("b.000001", 3, 4, 300),
+            file("b.000002", 4, 200, 600),
+        ];
+        let feed = Feed { playlist: Playlist { files }, ..Feed::default() };
+        let start =
+            |file, position| feed.start_by_name(&ask(file, position)).map(|start| (start.index, start.position));
+        // The newest life of a name that has the position.
+        assert_eq!(start("b.000001", 4).unwrap(), (2, 4));
+        assert_eq!(start("b.000001", 301).unwrap(), (0, 301));
+        assert_eq!(start("b.000002", 600).unwrap(), (3, 600));
+        assert_eq!(start("b.000002", 4).unwrap(), (1, 4));
+        // Behind the last file's ROTATE, before the next file is there.
+        assert_eq!(start("b.000003", 4).unwrap(), (4, 4));
+        for (name, position, says) in [
+            ("b.000003", 5, "Could not find first log file name"),
+            ("b.000004", 4, "Could not find first log file name"),
+            ("x", 4, "Could not find first log file name"),
+            ("b.000001", 901, "position > file size"),
+        ] {
+            let error = start(name, position).unwrap_err();
+            assert!(error.to_string().contains(says), "{name}:{position}: {error}");
+        }
+        assert_eq!(feed.bytes(), 896 + 496 + 296 + 400);
+        assert_eq!(feed.bytes_before(2), 896 + 496);
+    }
+}

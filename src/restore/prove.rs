@@ -1,6 +1,7 @@
 //! The proof: what the server has executed is what the plan said, nothing less and nothing more.
 
 use super::site::{Site, executed};
+use super::words::CHANNEL;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::event::FIRST_EVENT;
 use crate::position::{BinlogFile, Position};
@@ -60,8 +61,9 @@ pub(super) fn stands_at(plan: &Plan, at: &Position) -> bool {
 /// How far the server has executed the channel, by the archived server's files.
 pub(super) async fn position(site: &mut dyn Site) -> Result<Option<Position>> {
     let words = site.words();
-    let rows = site.connection()?.query(&words.status()).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    // Asked for by name, a channel that does not exist would be an error.
+    let rows = site.connection()?.query(&words.any_status()).await?;
+    let Some(row) = rows.iter().find(|row| row.get("Channel_Name") == Some(CHANNEL)) else { return Ok(None) };
     let file = words.column(row, "Relay_Source_Log_File").and_then(|name| BinlogFile::new(name).ok());
     let offset = words.column(row, "Exec_Source_Log_Pos").and_then(|text| text.parse().ok());
     Ok(file.zip(offset).map(|(file, offset)| Position { file, offset }))

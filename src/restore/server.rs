@@ -217,6 +217,9 @@ impl Site for ServerSite {
         if !have.is_empty() {
             connection.execute(&format!("SET GLOBAL gtid_purged = {}", quoted(&have.to_string()))).await?;
         }
+        // The accounts were loaded as rows: from here on they count. This connection stays what it is.
+        connection.execute("SET SESSION sql_log_bin = 0").await?;
+        connection.execute("FLUSH LOCAL PRIVILEGES").await?;
         self.loaded = true;
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::mysql::dump::{BUFFER_BYTES as DUMP_BUFFER_BYTES, EventPart};
 use crate::mysql::event::{
     FIRST_EVENT, FormatDescription, GtidEvent, HEADER_BYTES, Header, MAGIC, Rotate, artificial_body, types,
 };
-use crate::position::{BinlogFile, CommitTime, Position, ServerUuid};
+use crate::position::{BinlogFile, CommitTime, GtidSet, Position, ServerUuid};
 
 /// Empty buffers the cutter must have before it is given a piece: the piece may end a chunk before it begins, fill as
 /// many frames (or chunks of a frame) as it is long, and begin one more.
@@ -68,6 +68,8 @@ pub(crate) struct Cutter {
     /// What the next new file follows.
     link: Option<Link>,
     high_commit: CommitTime,
+    /// The server's `gtid_purged` when the stream began.
+    purged: GtidSet,
     announced: Option<Announced>,
     file: Option<FileState>,
     current: Option<Buffer>,
@@ -87,6 +89,7 @@ impl Cutter {
             resume: from.inside.clone(),
             link: from.follows.clone(),
             high_commit: from.high_commit,
+            purged: GtidSet::new(),
             announced: None,
             file: None,
             current: None,
@@ -94,6 +97,12 @@ impl Cutter {
             out: VecDeque::new(),
             end_wanted: false,
         }
+    }
+
+    /// Tells what the server had executed that none of its binlogs has, for the files that begin from here on.
+    pub(crate) fn with_purged(mut self, purged: GtidSet) -> Self {
+        self.purged = purged;
+        self
     }
 
     /// How many spare buffers it would like to be given before the next piece.
@@ -216,7 +225,7 @@ impl Cutter {
             .hint("the server's binlogs were reset, or it was restored from a backup; `binvault list` shows what is archived"));
         }
         if position == FIRST_EVENT {
-            let mut state = FileState::new(file, &description, self.link.take());
+            let mut state = FileState::new(file, &description, self.link.take()).with_purged(self.purged.clone());
             if let Some(resume) = resume {
                 state.skip_to(resume);
             }

@@ -34,8 +34,8 @@ impl Line {
         }
         Some(Self {
             server,
-            before: first.previous().cloned().unwrap_or_default(),
-            executed: last.executed().unwrap_or_default(),
+            before: first.executed_before().unwrap_or_default(),
+            executed: last.executed_at_end().unwrap_or_default(),
             last_commit: files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default(),
             after_gap: first.seam != Seam::Begins,
             files,

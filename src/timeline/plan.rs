@@ -252,7 +252,7 @@ impl Planner<'_> {
             let line = self.lines.line(segment.line)?;
             let upto = if index == self.place.segment { self.place.file } else { line.files.len().saturating_sub(1) };
             let within = |file: &FileState| {
-                file.previous().is_some_and(|previous| self.ours(segment, previous).is_subset_of(have))
+                file.executed_before().is_some_and(|before| self.ours(segment, &before).is_subset_of(have))
             };
             let from = line.files.iter().take(upto.saturating_add(1)).rposition(within);
             for (number, file) in
@@ -301,7 +301,7 @@ impl Planner<'_> {
         let limit = match &segment.only {
             // What is not played anyway need not have been executed.
             Some(only) => {
-                let mut limit = file.executed().unwrap_or_default().minus(only);
+                let mut limit = file.executed_at_end().unwrap_or_default().minus(only);
                 limit.union_with(have);
                 limit
             }

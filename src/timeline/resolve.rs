@@ -225,7 +225,7 @@ impl Resolver<'_> {
             if !ours || line.before.contains(gtid) || !line.executed.contains(gtid) {
                 continue;
             }
-            let holds = |file: &FileState| file.executed().is_some_and(|executed| executed.contains(gtid));
+            let holds = |file: &FileState| file.executed_at_end().is_some_and(|executed| executed.contains(gtid));
             let Some((index, file)) = line.files.iter().enumerate().find(|(_, file)| holds(file)) else { continue };
             let scan = self.scan(file);
             let piece = scan.first_piece(|executed| executed.contains(gtid)).await?;

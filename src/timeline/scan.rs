@@ -37,7 +37,7 @@ impl Scan<'_> {
             }
             piece = before;
         }
-        Ok(Footing { offset: 0, executed: self.file.previous().cloned().unwrap_or_default() })
+        Ok(Footing { offset: 0, executed: self.file.executed_before().unwrap_or_default() })
     }
 
     /// The footing behind a piece; `None` if a transaction spans its end.
@@ -50,7 +50,7 @@ impl Scan<'_> {
             return Ok(None);
         }
         let nothing = GtidSet::new();
-        let executed = meta.executed.resolve(self.file.previous().unwrap_or(&nothing));
+        let executed = self.file.with_unlogged(meta.executed.resolve(self.file.previous().unwrap_or(&nothing)));
         Ok(Some(Footing { offset: meta.end, executed }))
     }
 
@@ -65,7 +65,8 @@ impl Scan<'_> {
             let middle = low.midpoint(high);
             let chunk = cover.get(middle).and_then(|piece| self.file.chunks.chunks.get(piece.index));
             let Some(chunk) = chunk else { return Err(Error::failed("a piece of no chunk")) };
-            if holds(&self.archive.meta(chunk).await?.executed.resolve(previous)) {
+            let told = self.archive.meta(chunk).await?.executed.resolve(previous);
+            if holds(&self.file.with_unlogged(told)) {
                 high = middle;
             } else {
                 low = middle.saturating_add(1);

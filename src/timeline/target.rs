@@ -57,7 +57,11 @@ impl Target {
         if let Ok(gtid) = text.parse::<Gtid>() {
             return Ok(Self::Gtid(gtid));
         }
-        parse_moment(text, now).map(Self::Time)
+        let moment = parse_moment(text, now)?;
+        if moment.timestamp() > now.timestamp() {
+            return Err(Error::config(format!("{text:?} lies in the future")).hint("--to latest restores all there is"));
+        }
+        Ok(Self::Time(moment))
     }
 }
 
@@ -154,7 +158,7 @@ mod tests {
 
     #[test]
     fn times_are_read_with_and_without_a_zone() {
-        assert_eq!(time("2026-11-22T14:03:11.482913Z"), "2026-11-22T14:03:11.482913Z");
+        assert_eq!(time("2026-11-22T13:03:11.482913Z"), "2026-11-22T13:03:11.482913Z");
         assert_eq!(time("2026-11-22T14:03:11+01:00"), "2026-11-22T13:03:11.000000Z");
         assert_eq!(time("2026-11-22 14:03:11"), "2026-11-22T13:03:11.000000Z");
         assert_eq!(time("2026-11-22 14:03"), "2026-11-22T13:03:00.000000Z");
@@ -177,7 +181,9 @@ mod tests {
 
     #[test]
     fn what_is_no_target_is_refused_with_the_forms() {
-        for bad in ["", "soon", "gtid:1", "2026-13-01", "2 hours", "binlog:12", "2026-10-25 02:30:00", "1999"] {
+        for bad in
+            ["", "soon", "gtid:1", "2026-13-01", "2 hours", "binlog:12", "2026-10-25 02:30:00", "1999", "2026-11-23"]
+        {
             let error = Target::parse(bad, &now()).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Config, "{bad}: {error:?}");
             assert!(error.hint_text().is_some(), "{bad}");

@@ -17,6 +17,7 @@ const COMMANDS: &[&str] = &[
     "status",
     "base",
     "list",
+    "find",
     "restore",
     "drill",
     "export",

@@ -1,12 +1,13 @@
 #!/bin/bash
-# `make demo`: binvault archives a live MySQL, is killed in the middle, comes back, and gives every byte back.
+# `make demo`: binvault archives a live MySQL, is killed in the middle, comes back, and gives every byte back; then a table
+# is dropped, and the server is brought back to just before that.
 #
 # Nothing need be installed but Rust, gcc and make; nothing is left behind, on Ctrl-C either.
 #   KEEP=1       leaves the folder, to look at
 #   SECONDS_OF_LOAD=10   how long the workload runs before and after the kill
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-load_seconds=${SECONDS_OF_LOAD:-8}
+load_seconds=${SECONDS_OF_LOAD:-6}
 lab=tests/lab/mysql.sh
 
 # --- telling ------------------------------------------------------------------------------------------------------
@@ -33,12 +34,13 @@ bytes_in() { find "$1" -type f -printf '%s\n' | awk '{ sum += $1 } END { print s
 
 # --- what must be undone --------------------------------------------------------------------------------------------
 
-work='' mysql=demo-$$ agent='' loads=()
+work='' mysql=demo-$$ agent='' loads=() restored=''
 clean() {
   local code=$?
   trap - EXIT INT TERM HUP
   [ -z "$agent" ] || { kill -9 "$agent"; wait "$agent"; } 2> /dev/null || true
   [ "${#loads[@]}" = 0 ] || kill "${loads[@]}" 2> /dev/null || true
+  [ -z "$restored" ] || "$bin/mysqladmin" --no-defaults -uroot -S "$restored" shutdown > /dev/null 2>&1 || true
   "$lab" wipe "$mysql" > /dev/null 2>&1 || true
   if [ -z "$work" ]; then :
   elif [ -n "${KEEP:-}" ]; then printf '\nLeft for you to look at: %s\n' "$work"
@@ -72,9 +74,11 @@ port=$("$lab" start "$mysql" --max-binlog-size=8M --sync-binlog=0 --innodb-flush
 sql() { "$lab" sql "$mysql" --batch --raw --skip-column-names "$@"; }
 password=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
 account="CREATE USER binvault@'%' IDENTIFIED BY '…'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO binvault@'%';"
-sql <<< "${account/…/$password}"
+for_bases="GRANT SELECT, RELOAD, PROCESS, SHOW VIEW, TRIGGER, EVENT, SHOW_ROUTINE, XA_RECOVER_ADMIN ON *.* TO binvault@'%';"
+sql <<< "${account/…/$password} $for_bases"
 good "listening on 127.0.0.1:$port"
 tell "$dim$account$plain"
+tell "${dim}and for base backups: $for_bases$plain"
 sql < tests/demo/workload.sql
 
 # --- 3: keys and configuration --------------------------------------------------------------------------------------
@@ -91,6 +95,11 @@ password_file = "$work/password"
 [archive]
 url = "file://$work/archive"          # or "s3://bucket/prefix"
 recipients = ["$recipient"]
+
+[base]
+mysqldump = "$bin/mysqldump"
+[restore]
+mysqld = "$bin/mysqld"
 TOML
 sed "s|$work|/…|; s/^/     /" "$work/binvault.toml"
 tell "The database host needs the public key only: it cannot read what it has archived."
@@ -119,6 +128,9 @@ wait_for_chunks 2
 sleep "$load_seconds"; still_there
 good "$(grouped "$(executed)") transactions committed so far, $(chunks) chunks in the archive"
 
+step "Take a base backup, while they go on writing"
+run "$bv" -c "$work/binvault.toml" base
+
 # --- 5: the worst ----------------------------------------------------------------------------------------------------
 
 step "Kill the agent with SIGKILL, in the middle of it"
@@ -136,6 +148,12 @@ sleep "$load_seconds"; still_there
 sql -e "INSERT INTO demo.stopped VALUES (1)"
 wait "${loads[@]}" || bad "a client failed: $(cat "$work"/client-*.log)"
 loads=()
+tables='demo.orders, demo.items, demo.done'
+sums=$(sql -e "CHECKSUM TABLE $tables")
+step "The accident: somebody drops a table, and nobody notices for a while"
+accident() { tell "${dim}mysql> $1$plain"; sql -e "$1"; }
+accident "DROP TABLE demo.orders"
+accident "UPDATE demo.items SET price = 0"
 sql -e "FLUSH BINARY LOGS"
 read -r last position _ < <(sql -e "SHOW BINARY LOG STATUS")
 committed=$(executed)
@@ -199,7 +217,28 @@ show age -d -i key "chunks/…/${chunk##*/}" '|' zstd -d '|' cmp - "$first"
 cmp -n "$(stat -c %s "$work/by-hand")" "$work/by-hand" "$data/$first" || bad "it differs"
 good "$(grouped "$(stat -c %s "$work/by-hand")") bytes, identical"
 
+# --- 8: the way back --------------------------------------------------------------------------------------------------
+
+step "Find out when it happened"
+run "$bv" -c "$work/binvault.toml" find --kind drop --table demo.orders --identity "$work/key"
+gtid=$("$bv" -c "$work/binvault.toml" find --kind drop --table demo.orders --json --identity "$work/key" |
+  sed -n 's/.*"gtid": "\([0-9a-f-]*:[0-9]*\)".*/\1/p' | tail -n1)
+[ -n "$gtid" ] || bad "the DROP was not found"
+
+step "Bring a server back to just before it, and have that proven"
+since=$SECONDS
+restore=("$bv" -c "$work/binvault.toml" restore --to "gtid:$gtid" --before --datadir "$work/restored" --keep-running --identity "$work/key")
+show "${restore[@]}"
+"${restore[@]}" 2>&1 | tee "$work/restore.out" | sed 's/^/     /'
+restored=$(sed -n 's/.*--socket=\([^ ]*\).*/\1/p' "$work/restore.out")
+[ -S "$restored" ] || bad "the restored server is not running"
+restored_sql() { "$bin/mysql" --no-defaults -uroot -S "$restored" --batch --raw --skip-column-names "$@"; }
+there=$(restored_sql -e "CHECKSUM TABLE $tables")
+[ "$there" = "$sums" ] || bad "the tables differ: $there instead of $sums"
+while read -r table sum; do good "$table  checksum $sum, as on the server before the accident"; done <<< "$there"
+took=$((SECONDS - since))
+
 stored=$(bytes_in "$work/archive/chunks")
-printf '\n%sNothing is missing.%s %s transactions, %s files, %s; stored as %s encrypted chunks of %s in all: ratio %s. %s s.\n' \
+printf '\n%sNothing is missing, and the table is back.%s %s transactions, %s files, %s; stored as %s encrypted chunks of %s in all: ratio %s. Restored in %s s; %s s in all.\n' \
   "$bold$green" "$plain" "$(grouped "$exported")" "$files" "$(mib "$bytes")" "$(chunks)" "$(mib "$stored")" \
-  "$(awk -v a="$bytes" -v b="$stored" 'BEGIN { printf "%.1f", a / b }')" "$((SECONDS - from))"
+  "$(awk -v a="$bytes" -v b="$stored" 'BEGIN { printf "%.1f", a / b }')" "$took" "$((SECONDS - from))"

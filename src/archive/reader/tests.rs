@@ -55,6 +55,7 @@ impl Room {
             executed: Executed::new(&GtidSet::new(), &GtidSet::new()),
             gtids: GtidSet::new(),
             previous: None,
+            unlogged: GtidSet::new(),
             follows: None,
             starts_inside: false,
             open: None,

@@ -138,7 +138,7 @@ pub(super) struct Restore {
 }
 
 impl Restore {
-    pub(super) fn before(found: &Found, given: &Given, args: &FindArgs) -> Self {
+    pub(super) fn before(found: &Found, given: &Given, args: &FindArgs, servers: usize) -> Self {
         let to = found.target();
         let mut words = vec!["binvault".to_owned()];
         if let Some(config) = &given.config {
@@ -148,6 +148,10 @@ impl Restore {
             words.extend(["--archive".to_owned(), quoted(archive)]);
         }
         words.extend(["restore".to_owned(), "--to".to_owned(), quoted(&to), "--before".to_owned()]);
+        // The history that the transaction stands in, if there may be others.
+        if servers > 1 {
+            words.extend(["--head".to_owned(), found.server.to_string()]);
+        }
         for identity in &args.keys.identity {
             words.extend(["--identity".to_owned(), quoted(&identity.display().to_string())]);
         }

@@ -34,6 +34,8 @@ pub(super) struct FileState {
     server_version: String,
     follows: Option<Link>,
     previous: GtidSet,
+    /// The server's `gtid_purged` when the stream began.
+    purged: GtidSet,
     since_start: GtidSet,
     head: HeldHead,
     /// Bytes before this are in the archive already.
@@ -64,11 +66,18 @@ impl FileState {
             server_version: description.server_version.clone(),
             follows,
             previous: GtidSet::new(),
+            purged: GtidSet::new(),
             since_start: GtidSet::new(),
             head: HeldHead::default(),
             archived: 0,
             chunk: OpenChunk::default(),
         }
+    }
+
+    /// Tells what the server had executed that none of its binlogs has.
+    pub(super) fn with_purged(mut self, purged: GtidSet) -> Self {
+        self.purged = purged;
+        self
     }
 
     /// A file whose stream starts at the archive's resume point.
@@ -227,6 +236,7 @@ impl FileState {
             gtids: chunk.gtids,
             executed: Executed::new(&self.previous, &self.since_start),
             previous: first.then(|| self.previous.clone()),
+            unlogged: if first { self.purged.minus(&self.previous) } else { GtidSet::new() },
             follows: if first { self.follows.clone() } else { None },
             starts_inside: chunk.starts_inside,
             open,
