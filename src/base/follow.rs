@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
-use super::statement::{Meaning, judge, query_text};
+use super::statement::{Meaning, TableName, judge, mapped_table, names_table, query_text};
 use crate::clock;
 use crate::error::{Context, Error, Kind, Result};
 use crate::mysql::dump::{DumpItem, DumpReader, EventPart};
@@ -22,6 +22,8 @@ use crate::mysql::stream::Stream;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, ChecksumAlgorithm, Gtid, GtidSet, Position, decode_set};
 
+/// Event type: the table that the rows behind it are of.
+const TABLE_MAP: u8 = 19;
 /// Silence after which the server counts as gone; it sends a heartbeat every few seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -62,6 +64,8 @@ struct Walk {
     /// Whether statements are judged: from the backup's position on.
     judging: bool,
     started: BTreeSet<String>,
+    /// Tables that are not read as of the backup's position: writing them spoils it.
+    fragile: BTreeSet<TableName>,
     spoiler: Option<String>,
 }
 
@@ -109,6 +113,11 @@ impl Follower {
                 return self.walk.place_at(&wanted);
             }
         }
+    }
+
+    /// From here on, writing one of these tables spoils the backup.
+    pub(super) fn guard(&mut self, fragile: BTreeSet<TableName>) {
+        self.walk.fragile = fragile;
     }
 
     /// Reads on up to `until`, or to something that spoils the backup.
@@ -171,6 +180,7 @@ impl Walk {
             kept: Vec::new(),
             judging: false,
             started: BTreeSet::new(),
+            fragile: BTreeSet::new(),
             spoiler: None,
         }
     }
@@ -224,6 +234,7 @@ impl Walk {
             types::FORMAT_DESCRIPTION | types::PREVIOUS_GTIDS => SET_BYTES,
             types::GTID | types::TAGGED_GTID | types::ANONYMOUS_GTID => STATEMENT_BYTES,
             types::QUERY if self.judging => STATEMENT_BYTES,
+            TABLE_MAP if self.judging && !self.fragile.is_empty() => STATEMENT_BYTES,
             _ => 0,
         };
         let room = keep.saturating_sub(self.kept.len()).min(part.bytes.len());
@@ -262,11 +273,26 @@ impl Walk {
             types::QUERY if self.judging => {
                 if let Some(text) = query_text(body) {
                     self.judge(text);
+                    let named = self.fragile.iter().find(|(_, table)| names_table(text, table)).cloned();
+                    self.written(named);
                 }
+            }
+            TABLE_MAP if self.judging => {
+                let named = mapped_table(body).filter(|table| self.fragile.contains(table));
+                self.written(named);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn written(&mut self, table: Option<TableName>) {
+        if let Some((schema, table)) = table {
+            let at = self.position();
+            self.spoiler.get_or_insert_with(|| {
+                format!("{schema}.{table}, whose engine knows no snapshots, was written at {at} while the dump ran")
+            });
+        }
     }
 
     fn judge(&mut self, text: &[u8]) {

@@ -8,6 +8,7 @@
 //! How it harms nobody: the lock is not tried while a statement runs long, and its wait is bounded; rows are read in one
 //! transaction, without locks.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::follow::{Follower, open_xa};
 use super::options::{BaseOptions, DdlRule};
 use super::prove::prove;
 use super::server::{self, GRANT_HINT, Held, PROGRAM};
+use super::statement::TableName;
 use super::tool::{Tool, answer_of, keep_tail};
 use crate::archive::{BaseContent, Coordinates};
 use crate::clock;
@@ -127,14 +129,15 @@ impl Engine for Mysqldump {
             DdlRule::Watch => None,
         };
         server::nobody_is_long(&mut asked, site.options.long_query).await?;
+        let fragile = server::without_snapshots(&mut asked).await?;
         let tool = Tool::start("mysqldump", self.command(version, &access, site))?;
         let mut dump = Dump { tool, _access: access, begun: Vec::new(), given: 0, tail: Vec::new(), ddl, state: None };
         let limit = site.options.lock_wait.saturating_mul(2).saturating_add(BEGIN_LIMIT);
         let head = clock::with_timeout(limit, dump.head()).await.unwrap_or_else(|| {
             Err(Error::failed(format!("mysqldump told no coordinates within {} s", limit.as_secs())).into())
         })?;
-        let (coordinates, follower) = dump.check(head, &mut asked, site).await?;
-        let watching = Watching::start(follower, dump.ddl.is_none());
+        let (coordinates, follower) = dump.check(head, &fragile, &mut asked, site).await?;
+        let watching = Watching::start(follower, dump.ddl.is_none() || !fragile.is_empty());
         dump.state = Some((coordinates, watching));
         Ok(Box::new(dump))
     }
@@ -180,10 +183,12 @@ impl Dump {
     async fn check(
         &self,
         head: Head,
+        fragile: &BTreeSet<TableName>,
         asked: &mut Connection,
         site: &Site<'_>,
     ) -> Result<(Coordinates, Follower), Trouble> {
         let (coordinates, mut follower) = prove(site, asked, &head.position).await?;
+        follower.guard(fragile.clone());
         if let Some(told) = head.executed.filter(|told| *told != coordinates.executed) {
             return Err(Error::corrupt(format!(
                 "mysqldump says that {told} was executed at {}, the binlog says {}",
@@ -224,7 +229,8 @@ impl Dump {
 
 fn spoiled(why: String) -> Trouble {
     Trouble::busy(Error::failed(why).hint(
-        "the dump begins again; if definitions change all the time, set base.ddl = \"lock\", and they wait for the dump",
+        "the dump begins again; if definitions change all the time, set base.ddl = \"lock\", and they wait for the dump; \
+         tables of MyISAM and the like are best converted to InnoDB",
     ))
 }
 
@@ -267,10 +273,8 @@ impl Running for Dump {
         let Some((coordinates, watching)) = self.state.take() else {
             return Err(Error::failed("the dump has no coordinates").into());
         };
-        if self.ddl.is_none() {
-            let mut asked = Connection::connect(site.source, PROGRAM).await?;
-            watching.end(server::end_of_log(&mut asked).await?).await?;
-        }
+        let mut asked = Connection::connect(site.source, PROGRAM).await?;
+        watching.end(server::end_of_log(&mut asked).await?).await?;
         Ok(coordinates)
     }
 }

@@ -1,13 +1,13 @@
 //! What base backups ask of the server: that nobody is held up, that one is taken at a time, and the locks for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::engine::Trouble;
-use super::statement::xid_of;
+use super::statement::{TableName, xid_of};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::facts::binlog_status;
@@ -140,6 +140,16 @@ pub(super) async fn end_of_log(connection: &mut Connection) -> Result<Position> 
     let file = BinlogFile::new(name)
         .map_err(|error| Error::corrupt("the server names a binlog file that is none").source(error))?;
     Ok(Position { file, offset: status.position })
+}
+
+/// Tables whose engine knows no snapshots (MyISAM and the like): a dump reads them as they are when it comes to them.
+pub(super) async fn without_snapshots(connection: &mut Connection) -> Result<BTreeSet<TableName>> {
+    let question = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE' \
+        AND engine IN ('MyISAM', 'MEMORY', 'CSV', 'ARCHIVE', 'MRG_MYISAM') \
+        AND table_schema NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')";
+    let rows = connection.query(question).await?;
+    let name = |row: &crate::mysql::Row| Some((row.get_at(0)?.to_owned(), row.get_at(1)?.to_owned()));
+    Ok(rows.iter().filter_map(name).collect())
 }
 
 /// The XA transactions that are prepared now, in the form of the binlog. `None` if the account may not know.

@@ -50,6 +50,31 @@ fn xid_in(text: &str) -> String {
     behind.concat().to_ascii_lowercase()
 }
 
+/// A table, by schema and name.
+pub(super) type TableName = (String, String);
+
+/// The table that a table map event is of, from its body.
+pub(super) fn mapped_table(body: &[u8]) -> Option<TableName> {
+    // An id of six bytes and two of flags; then both names with their length before and a zero behind.
+    let (length, rest) = body.get(8..)?.split_first()?;
+    let (schema, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (length, rest) = rest.get(1..)?.split_first()?;
+    let table = rest.get(..usize::from(*length))?;
+    Some((String::from_utf8_lossy(schema).into_owned(), String::from_utf8_lossy(table).into_owned()))
+}
+
+/// Whether a statement may be about a table of this name: the name stands in it.
+pub(super) fn names_table(text: &[u8], table: &str) -> bool {
+    let text = String::from_utf8_lossy(text).to_lowercase();
+    let in_name = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let wanted = table.to_lowercase();
+    text.match_indices(&wanted).any(|(at, found)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let behind = text.get(at.saturating_add(found.len())..).and_then(|behind| behind.chars().next());
+        !before.is_some_and(in_name) && !behind.is_some_and(in_name)
+    })
+}
+
 /// An XA transaction's id in the form of the binlog, from the columns of XA RECOVER.
 pub(super) fn xid_of(format: &str, gtrid_bytes: usize, data: &[u8]) -> Option<String> {
     use std::fmt::Write;
@@ -135,10 +160,24 @@ mod tests {
         assert_eq!(judge(b"XA END X'6f6e65',X'7068617365',3"), Meaning::Harmless);
     }
 
+    #[test]
+    fn tables_are_recognised() {
+        let body = [&[1, 2, 3, 4, 5, 6, 1, 0][..], b"\x02db\0\x05table\0\x01\x03"].concat();
+        assert_eq!(mapped_table(&body), Some(("db".into(), "table".into())));
+        assert_eq!(mapped_table(&body[..14]), None);
+        for text in ["INSERT INTO Logs VALUES (1)", "update `x`.`logs` set a = 1", "DELETE FROM logs"] {
+            assert!(names_table(text.as_bytes(), "logs"), "{text}");
+        }
+        for text in ["INSERT INTO blogs VALUES (1)", "BEGIN", "INSERT INTO logs_2 VALUES (1)"] {
+            assert!(!names_table(text.as_bytes(), "logs"), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_judged(body in prop::collection::vec(any::<u8>(), 0..300), text in "[ -~/*!\n]{0,100}") {
             let _ = query_text(&body).map(judge);
+            let _ = (mapped_table(&body), names_table(&body, &text));
             let _ = judge(text.as_bytes());
         }
     }

@@ -25,7 +25,7 @@ fn exact(hint: &str, options: &[&str], by_gtid: bool) {
     let source = server(hint, options);
     source.sql(THINGS);
     named("types").run(&source);
-    let load = Load::start(&source, 2, Pace::Full);
+    let load = Load::start(&source, 2, Pace::PerSecond(600));
     load.wait_for(200);
     let config = config(&source, "part_size = \"256KiB\"");
     let before = load.transactions();

@@ -145,7 +145,7 @@ fn what_cannot_be_taken_is_said_before_anything_is_done() {
         assert!(config.fails(&["base", "--dry-run"], 2).contains(wanted));
         config.rewrite(&text);
     }
-    server.sql(&format!("SET SESSION sql_log_bin = 0; REVOKE RELOAD, SELECT ON *.* FROM binvault@'%'"));
+    server.sql("SET SESSION sql_log_bin = 0; REVOKE RELOAD, SELECT ON *.* FROM binvault@'%'");
     let said = config.fails(&["base"], 4);
     assert!(said.contains("HINT: GRANT SELECT, RELOAD"), "{said}");
     assert_eq!(counts(&config).0, 0);

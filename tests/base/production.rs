@@ -106,6 +106,26 @@ fn definitions_that_change_meanwhile_are_noticed_and_the_dump_begins_again() {
 }
 
 #[test]
+fn a_table_without_snapshots_may_not_be_written_meanwhile() {
+    for format in ["ROW", "STATEMENT"] {
+        let (server, place) = (server("myisam", &[]), folder());
+        some_data(&server);
+        server.sql("CREATE TABLE d.m (i INT) ENGINE = MyISAM; INSERT INTO d.m VALUES (1)");
+        let (begun, go) = (place.path().join("begun"), place.path().join("go"));
+        let config = slow(&server, place.path(), "give_up_after = \"60s\"\nddl = \"lock\"");
+        let agent = config.spawn_with(&["-v", "base"]);
+        wait_until("the dump has begun", Duration::from_secs(30), || begun.exists());
+        server.sql(&format!(
+            "SET SESSION binlog_format = {format}; INSERT INTO d.t (v) VALUES ('a'); INSERT INTO d.m VALUES (2)"
+        ));
+        wait_until("it is noticed", Duration::from_secs(30), || agent.log().contains("d.m, whose engine"));
+        std::fs::write(&go, "").unwrap();
+        assert_eq!(agent.wait(Duration::from_secs(60)).code(), Some(0));
+        assert_eq!(counts(&config).0, 1);
+    }
+}
+
+#[test]
 fn definitions_can_be_held_back_and_one_backup_is_taken_at_a_time() {
     let (server, place) = (server("hold", &[]), folder());
     some_data(&server);
