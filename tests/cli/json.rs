@@ -210,7 +210,7 @@ fn restore_and_drill() {
     // A server of its own: the others' tests rely on nobody writing to theirs.
     let server = Mysqld::start("cli-restore", &[]);
     server.create_agent_user("binvault", PASSWORD);
-    super::support::agent::grant_base(&server);
+    server.grant_base("binvault");
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (v LONGTEXT); INSERT INTO d.t VALUES ('a')");
     let config = AgentConfig::new(&server);
     config.archive_now();

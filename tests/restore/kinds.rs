@@ -1,7 +1,7 @@
 //! Everything that a server may write into its binlog, replayed.
 
 use crate::oracle::{History, fingerprint};
-use crate::place::{Restored, base, grant_base};
+use crate::place::{Restored, base};
 use crate::scene::orders;
 use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
@@ -22,7 +22,7 @@ fn equal(source: &Mysqld, config: &AgentConfig) {
 fn every_small_kind() {
     let mut source = Mysqld::start("rkinds", &[]);
     source.create_agent_user("binvault", PASSWORD);
-    grant_base(&source);
+    source.grant_base("binvault");
     let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"64KiB\"\n");
     named("types").run(&source);
     config.archive_now();
@@ -41,7 +41,7 @@ fn every_small_kind() {
 fn a_large_transaction() {
     let source = Mysqld::start("rlarge", &[]);
     source.create_agent_user("binvault", PASSWORD);
-    grant_base(&source);
+    source.grant_base("binvault");
     let config = AgentConfig::new(&source);
     config.archive_now();
     base(&config);
@@ -54,7 +54,7 @@ fn without_gtids_by_position() {
     let options = &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"];
     let mut source = Mysqld::start("ranon", options);
     source.create_agent_user("binvault", PASSWORD);
-    grant_base(&source);
+    source.grant_base("binvault");
     source.sql("CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40))");
     let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"64KiB\"\n");
     config.archive_now();

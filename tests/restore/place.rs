@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use crate::support::agent::{AgentConfig, said};
-use crate::support::lab::{self, Mysqld, tool};
+use crate::support::lab::{self, tool};
 
 /// The arguments every restore here has.
 pub(crate) fn arguments(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Vec<String> {
@@ -76,15 +76,6 @@ impl Drop for Restored {
         drop(admin.stdin(Stdio::null()).output());
         drop(self.socket.parent().map(std::fs::remove_dir_all));
     }
-}
-
-/// The privileges that a base backup needs, for the agent's account.
-pub(crate) fn grant_base(server: &Mysqld) {
-    server.sql(
-        "SET SESSION sql_log_bin = 0;
-         GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES, RELOAD, PROCESS, SHOW_ROUTINE, FLUSH_TABLES,
-           BACKUP_ADMIN ON *.* TO 'binvault'@'%'",
-    );
 }
 
 /// Takes a base backup; its id.

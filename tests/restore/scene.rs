@@ -1,6 +1,6 @@
 //! A small source with an archive and a base backup, for tests that need one and not a load.
 
-use crate::place::{base, grant_base};
+use crate::place::base;
 use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
 
@@ -13,7 +13,7 @@ pub(crate) fn shop(hint: &str, options: &[&str]) -> (Mysqld, AgentConfig) {
 pub(crate) fn shop_with(hint: &str, options: &[&str], extra: &str) -> (Mysqld, AgentConfig) {
     let source = Mysqld::start(hint, options);
     source.create_agent_user("binvault", PASSWORD);
-    grant_base(&source);
+    source.grant_base("binvault");
     source.sql(
         "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40));
          INSERT INTO shop.orders (what) VALUES ('one'), ('two'), ('three')",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::oracle::{History, Seen, fingerprint};
-use crate::place::{Restored, base, grant_base};
+use crate::place::{Restored, base};
 use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
 use crate::support::load::{Load, Pace};
@@ -63,7 +63,7 @@ fn random_targets_equal_the_oracle() {
     println!("BINVAULT_SEED={seed} gives the same targets of the same history");
     let mut source = Mysqld::start("rsource", &[]);
     source.create_agent_user("binvault", PASSWORD);
-    grant_base(&source);
+    source.grant_base("binvault");
     let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"256KiB\"\nflush_interval = \"200ms\"");
     let mut agent = config.spawn();
     let load = Load::start(&source, 2, Pace::PerSecond(300));

@@ -402,6 +402,15 @@ impl Mysqld {
              GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{name}'@'%'"
         ));
     }
+
+    /// What base backups need beside that, as the documentation tells.
+    pub fn grant_base(&self, name: &str) {
+        self.sql(&format!(
+            "SET SESSION sql_log_bin = 0;
+             GRANT SELECT, RELOAD, PROCESS, SHOW VIEW, TRIGGER, EVENT, SHOW_ROUTINE, XA_RECOVER_ADMIN, BACKUP_ADMIN
+               ON *.* TO '{name}'@'%'"
+        ));
+    }
 }
 
 impl Drop for Mysqld {
