@@ -5,12 +5,12 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test bench soak-kill soak-roundtrip fmt clippy doc deny check
+.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## see it work: a MySQL, the agent, a kill -9, and every byte back (builds first; then under two minutes)
+demo: ## see it work: a MySQL, a kill -9, every byte back, a dropped table brought back (builds first; then under two minutes)
 	@tests/demo/demo.sh
 
 test: ## all tests, on a real MySQL that they fetch and start themselves
@@ -24,6 +24,9 @@ soak-kill: ## 200 SIGKILLs of the agent under load, on files and on S3
 
 soak-roundtrip: ## all workloads, many rounds: archived, exported, compared
 	$(CARGO) test $(LOCKED) --features soak --test soak_roundtrip -- --nocapture
+
+soak-restore: ## restores to 20 random targets in a history written under load, each held against the stock tools
+	BINVAULT_RESTORE_TARGETS=20 $(CARGO) test $(LOCKED) --test restore random -- --nocapture
 
 fmt: ## format the sources
 	$(CARGO) fmt

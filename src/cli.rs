@@ -30,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{self, Config, LogFormat};
 use crate::error::{Error, Kind, Result};
 
-/// Archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
+/// Archives a live MySQL, encrypted, into an object store, and brings it back to any moment, proven.
 #[derive(Debug, Parser)]
 #[command(name = "binvault", version, max_term_width = 110, after_help = AFTER_HELP)]
 pub struct Cli {

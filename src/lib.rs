@@ -1,4 +1,4 @@
-//! binvault archives a live MySQL binlog, encrypted, into an object store, and gives every byte back.
+//! binvault archives a live MySQL, encrypted, into an object store, and brings it back to any moment, proven.
 //!
 //! This page is the architecture: the roads, the rooms, and the promises with the test that guards each.
 //!
@@ -9,14 +9,22 @@
 //!            checked         socket,          frames of     zstd + age    several at      in order        position
 //!            event pieces    timers           chunks        2 threads     a time
 //!
-//!   server's own files ◄─ export ◄─ chunk::OpenedChunk ◄─ archive (listing → ranges) ◄─ store
+//!   server's own files ◄─ export ◄──────┐
+//!                                       ├─ chunk::OpenedChunk ◄─ archive::reader ◄─ archive (listing → ranges) ◄─ store
+//!   mysqld ◄─ mysql::source ◄─ playback ┘       ▲ in order,        in parallel,
+//!   its own applier            restore, serve   │ exact bytes      bounded
+//!                                               └ timeline: which history, up to where, from which base backup
+//!
+//!   mysqldump, or any command ─► base ─► parts: zstd + age ─► store, the manifest last
 //! ```
 //!
 //! A byte's way in: [`mysql::dump`] splits the socket's bytes into pieces of events and checks each CRC32;
 //! [`ship`]'s cutter puts them, unchanged, into frames of a chunk and writes down what the chunk holds; the sealer
 //! compresses frames on several threads and encrypts the chunk; uploads run in parallel, the commit follows their order;
 //! only then does the durable position move. A byte's way out: [`archive`] turns the listing into ranges, [`chunk`]
-//! opens objects, [`export`] writes files.
+//! opens objects, [`export`] writes files. To bring a server back, [`timeline`] plans (head, base backup, files, the place to
+//! stop), [`restore`] puts the base back and lets the server follow [`playback`], which is a replication source with exactly
+//! the planned transactions; in the end what was executed is held against the plan.
 //!
 //! # The rooms, from the top
 //!
@@ -25,12 +33,15 @@
 //! | [`cli`] | arguments, output, exit codes, signals |
 //! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
 //! | [`config`] | settings, their defaults, where secrets come from |
+//! | [`base`] | base backups: engines, exact coordinates, the pump to the store, the schedule |
+//! | [`restore`] | the restoring server from its first start to the proof |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
+//! | [`timeline`] | which histories there are, where a target is in one, what must be played to reach it |
 //! | [`playback`] | the archive as a replication source: what is sent to whom |
-//! | [`archive`] | what is durable: files, ranges, gaps, the resume point, beacons |
+//! | [`archive`] | what is durable: files, ranges, gaps, the resume point, beacons, base backups, drills |
 //! | [`chunk`] | the stored format: names, metadata, sealing and opening; pure |
 //! | [`store`] | named immutable objects in a folder, in S3, in memory |
-//! | [`mysql`] | what MySQL says: login, queries, the dump, events |
+//! | [`mysql`] | what MySQL says, as its client, its replica and its source: login, queries, the dump, events, rows |
 //! | [`retry`], [`clock`], [`position`], [`error`] | the ground floor |
 //!
 //! Imports run downward only, siblings never import each other; `tests/layering.rs` holds the sources to it, and to the
@@ -48,7 +59,11 @@
 //! 5. **The database host cannot read the history**: it has public keys only (`chunk::keys`; the tests of wrong keys).
 //! 6. **No lock-in**: `age -d | zstd -d` gives the bytes (`tests/archive`, with the stock tools).
 //! 7. **A gap is loud**: a hole or a missing tail shows in `status` and fails `verify` and `export` (`tests/trouble`).
-//! 8. **Bounded**: all bytes between the stages live in lent buffers with a budget (`ship::buffers`; the memory tests
+//! 8. **One line of history**: a restore plays the transactions of one head only (`timeline`; `tests/restore/branches.rs`
+//!    drops a table, restores to before it, goes on, and restores `latest`).
+//! 9. **A restore is proven or it failed** (`restore::prove`; `tests/restore` compares each with what stock
+//!    `mysqlbinlog | mysql` makes of the source's own files).
+//! 10. **Bounded**: all bytes between the stages live in lent buffers with a budget (`ship::buffers`; the memory tests
 //!    send transactions many times larger).
 
 pub mod archive;

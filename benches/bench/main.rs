@@ -4,7 +4,8 @@
 //! the medians are compared. Prints tables, keeps `target/bench.json`.
 //!
 //! Variables: `BINVAULT_BENCH_MIB` (binlog to make, default 384), `BINVAULT_BENCH_ROUNDS` (default 5),
-//! `BINVAULT_BENCH_SECONDS` (steady load for the commit → durable part, default 20).
+//! `BINVAULT_BENCH_SECONDS` (steady load for the commit → durable part, default 20), `BINVAULT_BENCH_REPLAY_MIB` (binlog to
+//! replay, default 64). 0 leaves a part out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench fails like a test")]
 #![allow(clippy::print_stdout, reason = "its tables are its purpose")]
 #![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a clock is what a bench is for")]
@@ -17,6 +18,7 @@ mod alone;
 mod ingest;
 mod latency;
 mod measure;
+mod replay;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -36,6 +38,10 @@ fn main() {
     }
     if seconds > 0 {
         report.insert("commit_to_durable".into(), latency::run(seconds));
+    }
+    let replayed = number("BINVAULT_BENCH_REPLAY_MIB", 64);
+    if replayed > 0 {
+        report.insert("replay".into(), replay::run(replayed << 20, rounds.min(3)));
     }
     let path = support::repo().join("target/bench.json");
     std::fs::write(&path, serde_json::to_string_pretty(&report).unwrap()).unwrap();
