@@ -24,6 +24,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
 //! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
+//! | [`objective`] | RPO and RTO held against what was measured |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
 //! | [`playback`] | the archive as a replication source: what is sent to whom |
@@ -63,6 +64,7 @@ pub mod error;
 pub mod export;
 pub mod find;
 pub mod mysql;
+pub mod objective;
 pub mod playback;
 pub mod position;
 pub mod restore;
