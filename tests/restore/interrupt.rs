@@ -268,3 +268,29 @@ fn a_base_backup_whose_server_is_killed_begins_anew() {
     assert_eq!(restored.report["continued"], false, "half a base backup is no base to go on from");
     assert_eq!(fingerprint(|sql| restored.sql(sql)), fingerprint(|sql| source.sql(sql)));
 }
+
+#[test]
+fn a_running_server_without_gtids_begins_anew() {
+    let (source, config) = slow_history("rkilledsrv", &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
+    let target = Mysqld::start("rkilledto", &["--server-id=9", "--gtid-mode=OFF_PERMISSIVE"]);
+    let (socket, key) = (target.socket().display().to_string(), config.identity().display().to_string());
+    let client = tool("mysql").get_program().to_str().unwrap().to_owned();
+    let command = || {
+        let place = ["restore", "--to", "latest", "--server", &socket, "--mysql", &client];
+        let mut command = config.command(&[&place[..], &["--identity", &key, "--workers", "1", "--json"]].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let mut running = Running(Some(command().spawn().unwrap()));
+    wait_until("some rows are applied", LIMIT, || {
+        running.assert_alive();
+        let rows = target.try_sql("SELECT COUNT(*) FROM shop.slow").ok();
+        rows.and_then(|rows| rows.trim().parse::<usize>().ok()).is_some_and(|rows| rows >= SLOW / 6)
+    });
+    running.kill();
+    let out = command().output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    assert_eq!(target.value("SELECT COUNT(*) FROM shop.slow"), SLOW.to_string());
+    assert_eq!(fingerprint(|sql| target.sql(sql)), fingerprint(|sql| source.sql(sql)));
+    assert_eq!(target.sql("SHOW REPLICA STATUS"), "");
+}
