@@ -34,13 +34,14 @@ mod archive;
 mod history;
 mod judge;
 mod keys;
+mod protection;
 mod server;
 mod survey;
 
 use serde::{Serialize, Serializer};
 
 use crate::chunk::keys::{Identities, Recipients};
-use crate::config::{AgentOptions, Config};
+use crate::config::{AgentOptions, Config, Objectives};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::SourceOptions;
 use crate::store::StoreOptions;
@@ -56,6 +57,8 @@ pub struct CheckOptions {
     pub store: Result<StoreOptions>,
     /// Whom chunks are sealed to.
     pub recipients: Result<Recipients>,
+    /// What the archive should be good for.
+    pub objectives: Objectives,
     /// The private keys at hand; `None` leaves opening untested.
     pub identities: Option<Result<Identities>>,
 }
@@ -68,6 +71,7 @@ impl CheckOptions {
             agent: config.agent(false),
             store: config.store(false),
             recipients: config.recipients(),
+            objectives: config.objectives(),
             identities,
         }
     }
@@ -248,12 +252,16 @@ impl Serialize for Report {
 /// Looks at everything that can be looked at. Takes at most about a minute and a half, on a store and a server that
 /// both hang; a second where they answer.
 pub async fn check(options: CheckOptions) -> Report {
-    let CheckOptions { source, agent, store, recipients, identities } = options;
+    let CheckOptions { source, agent, store, recipients, objectives, identities } = options;
     let mut findings = Vec::new();
     let (archive, surveyed) = tokio::join!(
         Box::pin(archive::examine(store, &mut findings)),
         Box::pin(survey::survey(source.as_ref().and_then(|source| source.as_ref().ok()))),
     );
+    let asked = surveyed.as_ref().and_then(|survey| survey.as_ref().ok());
+    if let Some(archive) = archive.as_ref().and_then(|examined| examined.archive.as_ref()) {
+        protection::judge(archive, &objectives, asked, &mut findings).await;
+    }
     match (&source, surveyed) {
         (None, _) => findings.push(
             Finding::note(Area::Network, "source", "no source is configured: only archive and keys are checked")

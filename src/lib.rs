@@ -32,6 +32,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
 //! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
+//! | [`objective`] | RPO and RTO held against what was measured |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`base`] | base backups: engines, exact coordinates, the pump to the store, the schedule |
 //! | [`restore`] | the restoring server from its first start to the proof |
@@ -64,7 +65,7 @@
 //! 9. **A restore is proven or it failed** (`restore::prove`; `tests/restore` compares each with what stock
 //!    `mysqlbinlog | mysql` makes of the source's own files).
 //! 10. **Bounded**: all bytes between the stages live in lent buffers with a budget (`ship::buffers`; the memory tests
-//!    send transactions many times larger).
+//!     send transactions many times larger).
 
 pub mod archive;
 pub mod base;
@@ -78,6 +79,7 @@ pub mod error;
 pub mod export;
 pub mod find;
 pub mod mysql;
+pub mod objective;
 pub mod playback;
 pub mod position;
 pub mod restore;

@@ -23,7 +23,7 @@ use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, CommitTime, Position, ServerUuid, created_text};
 
 pub use bases::{ListedBase, UnreadableBase};
-pub use protection::{BaseSummary, DrillSummary, Objective, Protection};
+pub use protection::{BaseSummary, DrillSummary, Protection};
 
 /// How long the server may take to say where it is.
 const ASK_LIMIT: Duration = Duration::from_secs(5);

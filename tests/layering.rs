@@ -20,7 +20,7 @@ const LAYERS: &[Layer] = &[
         modules: &["run", "export", "verify", "check", "status", "list", "serve", "drill", "prune", "find"],
         peers: false,
     },
-    Layer { modules: &["observe"], peers: false },
+    Layer { modules: &["observe", "objective"], peers: false },
     Layer { modules: &["config"], peers: false },
     Layer { modules: &["base", "restore"], peers: false },
     Layer { modules: &["ship", "timeline"], peers: false },

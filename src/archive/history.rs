@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Archive, FileChunks};
+use super::{Archive, BaseManifest, FileChunks};
 use crate::chunk::{ChunkMeta, Link};
 use crate::error::Result;
 use crate::position::{ByteRange, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
@@ -102,6 +102,29 @@ pub struct History {
 }
 
 impl History {
+    /// What keeps the history from being replayed on a base backup up to its end; `None` if nothing does.
+    pub fn in_the_way_of(&self, base: &BaseManifest) -> Option<String> {
+        let at = &base.coordinates;
+        let here = |file: &FileState| {
+            let incarnation = file.incarnation();
+            incarnation.file == at.file && at.created_s.is_none_or(|created_s| incarnation.created_s == created_s)
+        };
+        let Some(index) = self.files.iter().rposition(here) else {
+            return Some(format!("{} is not archived", at.file));
+        };
+        let end = self.files.get(index).map_or(0, FileState::contiguous_end);
+        if end < at.position {
+            return Some(format!("{} is archived up to {end} only", at.file));
+        }
+        let runs = self.runs();
+        let run = runs.iter().find(|run| run.contains(&index))?;
+        if run.end == self.files.len() {
+            return None;
+        }
+        let next = self.files.get(run.end)?;
+        Some(format!("the archive has a gap before or in {}", next.incarnation().file))
+    }
+
     /// Indices of files in runs that join without a break.
     pub fn runs(&self) -> Vec<std::ops::Range<usize>> {
         let mut runs: Vec<std::ops::Range<usize>> = Vec::new();

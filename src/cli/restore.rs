@@ -135,7 +135,11 @@ pub(super) async fn run(config: &Config, args: &RestoreArgs) -> Result<()> {
     let archive = open(config).await?;
     let plan = plan(&archive, &plan_options).await?;
     if args.dry_run {
-        return if args.json { output::json(&PlanDocument::of(&plan)) } else { Ok(show_plan(&plan)) };
+        if args.json {
+            return output::json(&PlanDocument::of(&plan));
+        }
+        show_plan(&plan);
+        return Ok(());
     }
     if !args.json {
         show_plan(&plan);

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::fit::{free_bytes, initial_options, judge_space, judge_version, needs};
 use super::marker::{Marker, Stage};
-use super::mysqld::{Program, Running, StartOptions, end_orphan, log_file};
+use super::mysqld::{Program, Running, StartOptions, end_orphans, log_file};
+use super::prove::position;
 use super::site::{Left, Site, executed};
 use super::words::{Words, quoted};
 use super::{OnStep, RestoreOptions, Step};
@@ -81,12 +82,9 @@ impl DatadirSite {
         if datadir.check_space && !loaded {
             judge_space(needs(plan).disk_bytes, free_bytes(place)?, place)?;
         }
-        let old = found.as_ref().map(|marker| (marker.pid, marker.socket.clone()));
-        if let Some((pid, socket)) = old {
-            if let Some(pid) = pid {
-                end_orphan(pid, &absolute(place)?).await?;
-            }
-            drop(socket.parent().map(std::fs::remove_dir_all));
+        if let Some(old) = &found {
+            end_orphans(&absolute(place)?).await?;
+            drop(old.socket.parent().map(std::fs::remove_dir_all));
         }
         let sockets = private_folder()?;
         let marker = Marker {
@@ -96,7 +94,6 @@ impl DatadirSite {
             skip: plan.skip.clone(),
             stage: if loaded { Stage::Loaded } else { Stage::Loading },
             socket: sockets.join("s"),
-            pid: None,
             password: Uuid::new_v4().to_string(),
         };
         let mut site = Self {
@@ -119,13 +116,26 @@ impl DatadirSite {
         if !loaded {
             return Ok(site);
         }
-        match site.start().await {
+        match site.go_on().await {
             Ok(()) => Ok(site),
             Err(error) => {
                 site.abandon().await;
                 Err(error)
             }
         }
+    }
+
+    /// Starts the server that an interrupted restore left. Without GTIDs only its channel knows how far it came; where it
+    /// has lost that (it was interrupted while the channel was set up or taken away) nothing is left to go on from.
+    async fn go_on(&mut self) -> Result<()> {
+        self.start().await?;
+        if self.by_gtid || position(self).await?.is_some() {
+            return Ok(());
+        }
+        tracing::info!("how far the interrupted restore came is not known: it begins anew");
+        self.stop().await?;
+        self.marker.stage = Stage::Loading;
+        prepare(&self.options.datadir, &self.marker, true).map(|_| ())
     }
 
     /// Starts the server with our account in it, and connects.
@@ -140,9 +150,8 @@ impl DatadirSite {
             by_gtid: self.by_gtid,
             settings: &self.settings,
         };
-        let mut running = self.program.start(&self.options.datadir, &self.sockets, &start)?;
-        self.marker.pid = running.pid();
         self.marker.write(&self.options.datadir)?;
+        let mut running = self.program.start(&self.options.datadir, &self.sockets, &start)?;
         let password = SecretString::from(self.marker.password.clone());
         let mut source = SourceOptions::new(Address::Socket(running.socket.clone()), ACCOUNT, Some(password));
         source.query_timeout = std::time::Duration::from_secs(24 * 3600);

@@ -63,7 +63,7 @@ pub(super) fn judge_version(restoring: &Version, archived: &str) -> Result<()> {
     if restoring.major > archived.major.saturating_add(1) {
         return unfit(
             format!("the restoring server is {restoring}, too far ahead of the archived one ({archived})"),
-            "restore with the archived version first, and upgrade step by step",
+            "give a mysqld of the archived version with --mysqld, and upgrade step by step from there",
         );
     }
     Ok(())

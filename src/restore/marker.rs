@@ -34,9 +34,8 @@ pub(super) struct Marker {
     pub(super) head: String,
     pub(super) skip: GtidSet,
     pub(super) stage: Stage,
-    /// The private server's socket, process, and our account there.
+    /// The private server's socket, and our account there.
     pub(super) socket: PathBuf,
-    pub(super) pid: Option<i32>,
     pub(super) password: String,
 }
 

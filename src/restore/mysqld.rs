@@ -67,11 +67,10 @@ impl Program {
     /// [`Kind::Unfit`] if there is none.
     pub(super) fn client(&self, given: Option<&Path>) -> Result<PathBuf> {
         let beside = [self.path.with_file_name("mysql"), self.path.with_file_name("../bin/mysql")];
-        given
-            .map(Path::to_owned)
-            .or_else(|| beside.into_iter().find(|path| path.is_file()))
-            .or_else(find_client)
-            .ok_or_else(no_client)
+        match given {
+            None => beside.into_iter().find(|path| path.is_file()).map_or_else(|| find_client(None), Ok),
+            given => find_client(given),
+        }
     }
 
     fn command(&self, datadir: &Path) -> Command {
@@ -205,39 +204,60 @@ impl Running {
     }
 }
 
-/// Ends a server that an interrupted restore left running on a data directory.
+/// Ends what an interrupted restore left running on a data directory: its server, or the one that made the directory.
 ///
 /// # Errors
 /// If it does not end in time.
-pub(super) async fn end_orphan(pid: i32, datadir: &Path) -> Result<()> {
-    let command_line = format!("/proc/{pid}/cmdline");
+pub(super) async fn end_orphans(datadir: &Path) -> Result<()> {
     let wanted = format!("--datadir={}", datadir.display());
-    let is_ours = || {
-        let line = std::fs::read(&command_line).unwrap_or_default();
-        line.split(|byte| *byte == 0).any(|argument| argument == wanted.as_bytes())
-    };
-    let Some(target) = Pid::from_raw(pid).filter(|_| is_ours()) else { return Ok(()) };
-    tracing::info!(pid, "a mysqld that an interrupted restore left behind is stopped");
-    let _ = rustix::process::kill_process(target, Signal::TERM);
     let since = clock::monotonic();
-    while is_ours() {
+    let mut told = Vec::new();
+    loop {
+        let orphans = running_with(&wanted);
+        let Some(&first) = orphans.first() else { return Ok(()) };
+        for pid in orphans {
+            if !told.contains(&pid) {
+                tracing::info!(pid = pid.as_raw_pid(), "a mysqld that an interrupted restore left behind is stopped");
+                let _ = rustix::process::kill_process(pid, Signal::TERM);
+                told.push(pid);
+            }
+        }
         if clock::monotonic().duration_since(since) > STOP_LIMIT {
+            let pid = first.as_raw_pid();
             return Err(Error::failed(format!("a mysqld (pid {pid}) of an interrupted restore does not end"))
                 .hint(format!("end it by hand: kill {pid}")));
         }
         clock::sleep(super::POLL).await;
     }
-    Ok(())
 }
 
-/// The `mysql` client on PATH.
-pub(super) fn find_client() -> Option<PathBuf> {
-    on_path("mysql", &[])
+/// The processes that were started with an argument.
+fn running_with(argument: &str) -> Vec<Pid> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok().and_then(Pid::from_raw));
+    let has_it = |pid: &Pid| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|one| one == argument.as_bytes())
+    };
+    pids.filter(has_it).collect()
 }
 
-pub(super) fn no_client() -> Error {
-    Error::new(Kind::Unfit, "no mysql client is installed here")
-        .hint("loading a dump takes the stock client: install it, or give its path with --mysql")
+/// The `mysql` client: the given one, which must be there, or the one on PATH.
+///
+/// # Errors
+/// [`Kind::Unfit`] if there is none.
+pub(super) fn find_client(given: Option<&Path>) -> Result<PathBuf> {
+    let (found, place) = match given {
+        Some(path) if path.components().count() > 1 => {
+            (path.is_file().then(|| path.to_owned()), path.display().to_string())
+        }
+        Some(name) => (on_path(&name.to_string_lossy(), &[]), name.display().to_string()),
+        None => (on_path("mysql", &[]), "PATH".to_owned()),
+    };
+    found.ok_or_else(|| {
+        Error::new(Kind::Unfit, format!("there is no mysql client at {place}"))
+            .hint("loading a dump takes the stock client: install it, or give its path with --mysql")
+    })
 }
 
 fn on_path(name: &str, more: &[&str]) -> Option<PathBuf> {

@@ -91,10 +91,15 @@ async fn follow(options: &RestoreOptions, site: &mut dyn Site, playback: &Playba
 async fn begin(options: &RestoreOptions, site: &mut dyn Site, playback: &Playback) -> Result<()> {
     let plan = &options.plan;
     let words = site.words();
-    let from = match (plan.by_gtid, site.is_loaded()) {
-        (false, true) => position(site).await?.filter(|at| is_ahead(plan, at)),
-        _ => None,
-    };
+    let from = if plan.by_gtid { None } else { position(site).await? };
+    if let Some(at) = from.as_ref().filter(|at| !is_ahead(plan, at)) {
+        // To begin at the base again would apply everything twice.
+        return Err(Error::new(
+            Kind::Config,
+            format!("the interrupted restore stands at {at}, beyond the target {}", plan.place.position),
+        )
+        .hint("restore into a new, empty place; or choose a target behind that position"));
+    }
     let connection = site.connection()?;
     // A channel that an interrupted restore left: the archive has everything that its relay logs have.
     drop(connection.execute(&words.stop()).await);
@@ -177,7 +182,9 @@ fn check(words: &Words, status: Option<&Row>, playback: &Playback) -> Result<()>
             .hint("leave the transaction out with --skip GTID if it is the culprit, or restore to just before it with --before"));
     }
     if let Some(failure) = playback.failure() {
-        return Err(failure.context("replay stopped: nothing behind the last good byte was applied"));
+        return Err(failure.context(
+            "replay stopped: nothing behind the last good byte was applied; targets before it can still be restored",
+        ));
     }
     let receiver = column("Last_IO_Errno");
     if RECEIVER_GIVES_UP.contains(&receiver.as_str()) {

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use super::RestoreOptions;
 use super::fit::{judge_server_id, judge_version};
-use super::mysqld::{find_client, no_client};
+use super::mysqld::find_client;
 use super::site::{Left, Site, executed};
 use super::words::{CHANNEL, Words, quoted};
 use crate::error::{Error, Kind, Result};
@@ -77,7 +77,7 @@ impl ServerSite {
         if !ours {
             check_empty(&mut connection, &words, &schemas).await?;
         }
-        let client = server.mysql.clone().or_else(find_client).ok_or_else(no_client)?;
+        let client = find_client(server.mysql.as_deref())?;
         let options = server.clone();
         let mut site = Self { options, client, words, loaded, connection: Some(connection), former: Vec::new() };
         site.make_ready(&schemas, ours).await?;
@@ -94,10 +94,12 @@ impl ServerSite {
                     connection.execute("SET SESSION sql_log_bin = 0").await?;
                     connection.execute(&format!("DROP DATABASE `{}`", schema.replace('`', "``"))).await?;
                 }
-            } else {
-                let settings = [("SOURCE_HOST", quoted("binvault.invalid")), ("SOURCE_USER", quoted("restore"))];
-                connection.execute(&words.change(&settings)).await?;
+                // How far the interrupted replay came says nothing of the base that is loaded anew.
+                drop(connection.execute(&words.stop()).await);
+                connection.execute(&words.reset_channel()).await?;
             }
+            let settings = [("SOURCE_HOST", quoted("binvault.invalid")), ("SOURCE_USER", quoted("restore"))];
+            connection.execute(&words.change(&settings)).await?;
         }
         let workers = workers.to_string();
         for (name, wanted) in [

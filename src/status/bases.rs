@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::archive::{Archive, BaseManifest, Drill, FileState, History};
+use crate::archive::{Archive, BaseManifest, Drill, History};
 use crate::error::Result;
 use crate::position::{CommitTime, GtidSet, Position, ServerUuid};
 
@@ -69,7 +69,7 @@ fn entry(base: &BaseManifest, histories: &[History], drills: &[Drill]) -> Listed
     let history = histories.iter().find(|history| history.server == base.server);
     let problem = match history {
         None => Some("nothing of its server's binlog is archived".to_owned()),
-        Some(history) => in_the_way(base, history),
+        Some(history) => history.in_the_way_of(base),
     };
     let proven = drills.iter().rev().find(|drill| drill.ok && drill.base.as_ref() == Some(&base.id));
     ListedBase {
@@ -88,27 +88,4 @@ fn entry(base: &BaseManifest, histories: &[History], drills: &[Drill]) -> Listed
         problem,
         last_verified: proven.map(|drill| CommitTime::from_micros(drill.finished_us).rfc3339()),
     }
-}
-
-/// What keeps the history from being replayed on the base up to its end. Pure.
-fn in_the_way(base: &BaseManifest, history: &History) -> Option<String> {
-    let at = &base.coordinates;
-    let here = |file: &FileState| {
-        let incarnation = file.incarnation();
-        incarnation.file == at.file && at.created_s.is_none_or(|created_s| incarnation.created_s == created_s)
-    };
-    let Some(index) = history.files.iter().rposition(here) else {
-        return Some(format!("{} is not archived", at.file));
-    };
-    let end = history.files.get(index).map_or(0, FileState::contiguous_end);
-    if end < at.position {
-        return Some(format!("{} is archived up to {end} only", at.file));
-    }
-    let runs = history.runs();
-    let run = runs.iter().find(|run| run.contains(&index))?;
-    if run.end == history.files.len() {
-        return None;
-    }
-    let next = history.files.get(run.end)?;
-    Some(format!("the archive has a gap before or in {}", next.incarnation().file))
 }

@@ -1,14 +1,12 @@
 //! What the archive is good for: base backups, the last restore that was proven, the objectives. Pure but for the reading.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use super::ServerStatus;
 use crate::archive::{Archive, BaseManifest, Drill};
-use crate::clock;
 use crate::config::Objectives;
 use crate::error::Result;
+use crate::objective::{MeasuredLag, Objective, judge};
 use crate::position::{CommitTime, Position};
 
 /// Base backups, drills and objectives.
@@ -56,21 +54,6 @@ pub struct DrillSummary {
     pub seconds: f64,
 }
 
-/// An objective, judged.
-#[derive(Debug, Serialize)]
-pub struct Objective {
-    /// `rpo` or `rto`.
-    pub name: &'static str,
-    /// What is wanted, in seconds.
-    pub wanted_seconds: f64,
-    /// What was measured; `None` if nothing was.
-    pub measured_seconds: Option<f64>,
-    /// Whether it is met; `None` if nothing was measured.
-    pub met: Option<bool>,
-    /// What it was judged by, for people.
-    pub by: String,
-}
-
 fn base_summary(base: &BaseManifest) -> BaseSummary {
     BaseSummary {
         id: base.id.clone(),
@@ -105,41 +88,16 @@ pub(super) async fn protection(
         newest_base: bases.complete.last().map(base_summary),
         verified: verified.map(drill_summary),
         last_drill: drills.last().map(drill_summary),
-        objectives: judge(objectives, servers.last(), verified),
+        objectives: judge(objectives, servers.last().and_then(measured).as_ref(), verified),
     })
 }
 
-/// Holds the objectives against what was measured: the lag of the server that is archived now, the time of the last drill
-/// that held.
-pub(crate) fn judge(
-    objectives: &Objectives,
-    newest: Option<&ServerStatus>,
-    verified: Option<&Drill>,
-) -> Vec<Objective> {
-    let rpo = objectives.rpo.map(|wanted| {
-        let lag = newest.map(|server| &server.lag).filter(|lag| lag.seconds.is_some());
-        // What a beacon said is as old as the beacon.
-        let age = lag.and_then(|lag| lag.as_of_us).filter(|_| lag.is_some_and(|lag| lag.from == "beacon"));
-        let age = age.map_or(Duration::ZERO, |as_of| Duration::from_micros(clock::now_us().saturating_sub(as_of)));
-        let measured = lag.and_then(|lag| lag.seconds).map(|seconds| seconds + age.as_secs_f64());
-        let by = match lag.map(|lag| lag.from) {
-            Some("server") => "how far the server is ahead",
-            Some(_) => "an agent's last word, and its age",
-            None => "nothing: the server was not asked",
-        };
-        objective("rpo", wanted, measured, by.to_owned())
-    });
-    let rto = objectives.rto.map(|wanted| {
-        let by = verified.map_or_else(
-            || "nothing: no drill has held yet; `binvault drill` runs one".to_owned(),
-            |drill| format!("the drill of {}", drill.started()),
-        );
-        objective("rto", wanted, verified.map(|drill| drill.seconds), by)
-    });
-    rpo.into_iter().chain(rto).collect()
-}
-
-fn objective(name: &'static str, wanted: Duration, measured: Option<f64>, by: String) -> Objective {
-    let wanted_seconds = wanted.as_secs_f64();
-    Objective { name, wanted_seconds, measured_seconds: measured, met: measured.map(|is| is <= wanted_seconds), by }
+/// The lag of a server, as an objective is judged by it.
+fn measured(server: &ServerStatus) -> Option<MeasuredLag> {
+    let lag = &server.lag;
+    let seconds = lag.seconds?;
+    if lag.from == "server" {
+        return Some(MeasuredLag { seconds, by: "how far the server is ahead" });
+    }
+    Some(MeasuredLag::of_beacon(seconds, lag.as_of_us?))
 }

@@ -7,6 +7,7 @@ use super::line::{Line, Lines, Segment};
 use super::scan::{Footing, Scan};
 use super::target::{Edge, Target};
 use crate::archive::{Archive, FileState, ReadOptions};
+use crate::chunk::ChunkMeta;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::walk::Transaction;
 use crate::position::{CommitTime, Gtid, GtidSet, Position};
@@ -73,6 +74,16 @@ struct Found {
     quiet_from: u64,
     last_in: Option<TransactionNote>,
     first_out: Option<TransactionNote>,
+    /// Why what follows could not be read, where that does not matter.
+    unread: Option<Error>,
+}
+
+/// What could be read of a file whose next chunk cannot be.
+struct Stuck<'a> {
+    /// The end of what was read.
+    offset: u64,
+    /// What the header of the unreadable chunk says, if it begins just there, between two transactions.
+    next: Option<&'a ChunkMeta>,
 }
 
 impl Resolver<'_> {
@@ -104,8 +115,10 @@ impl Resolver<'_> {
             None => found.footing.executed.clone(),
         };
         let position = Position { file: state.incarnation().file.clone(), offset: found.footing.offset };
-        let Found { quiet_from, last_in, first_out, .. } = found;
-        Place { segment, file, position, quiet_from, executed, last_in, first_out, warnings: Vec::new() }
+        let Found { quiet_from, last_in, first_out, unread, .. } = found;
+        let warning = |error: Error| format!("what follows {position} cannot be read: {}", error.chain());
+        let warnings = unread.map(warning).into_iter().collect();
+        Place { segment, file, position, quiet_from, executed, last_in, first_out, warnings }
     }
 
     /// The end of the head: behind its last complete transaction.
@@ -119,17 +132,20 @@ impl Resolver<'_> {
         };
         let scan = self.scan(file);
         let from = scan.footing(scan.pieces().saturating_sub(1)).await?;
-        let found = self.find(file, from, None, |_| false).await?;
+        let found = self.find(file, from, None, |_| false, |_| false).await?;
         Ok(self.made(segment_index, index, file, found))
     }
 
     /// Scans a file from a footing up to the first transaction (of `only`) that `stop` is true of or that is not complete.
+    /// A chunk that cannot be read is an error, unless `enough` says that the place is before it in any case: so that
+    /// what lies before the damage can be restored.
     async fn find(
         &self,
         file: &FileState,
         mut footing: Footing,
         only: Option<&GtidSet>,
         stop: impl Fn(&Transaction) -> bool,
+        enough: impl Fn(&Stuck<'_>) -> bool,
     ) -> Result<Found> {
         let (mut last_in, mut first_out) = (None, None);
         let name = &file.incarnation().file;
@@ -154,13 +170,21 @@ impl Resolver<'_> {
             last_in = Some(note(transaction));
             ControlFlow::Continue(())
         };
-        self.scan(file).run(&mut footing, visit).await?;
+        let mut unread = None;
+        if let Err(error) = self.scan(file).run(&mut footing, visit).await {
+            let next = self.scan(file).meta_at(footing.offset).await;
+            let stuck = Stuck { offset: footing.offset, next: next.as_ref() };
+            if !matches!(error.kind(), Kind::Corrupt | Kind::Store | Kind::Gap) || !enough(&stuck) {
+                return Err(error);
+            }
+            unread = Some(error);
+        }
         let quiet_from = footing.offset;
         if let Some(out) = &first_out {
             // What stands between two transactions belongs to neither.
             footing.offset = footing.offset.max(out.position.offset);
         }
-        Ok(Found { footing, quiet_from, last_in, first_out })
+        Ok(Found { footing, quiet_from, last_in, first_out, unread })
     }
 
     async fn at_time(&self, time: CommitTime, edge: Edge) -> Result<Place> {
@@ -174,10 +198,14 @@ impl Resolver<'_> {
                 let high = |index: usize| file.chunks.chunks.get(index).map(|chunk| chunk.name.high_commit);
                 let piece = cover.iter().position(|piece| high(piece.index).is_some_and(late)).unwrap_or(0);
                 let from = self.scan(file).footing(piece).await?;
-                let found = self.find(file, from, segment.only.as_ref(), |one| late(one.commit)).await?;
+                let next_is_late = |stuck: &Stuck<'_>| stuck.next.is_some_and(|meta| late(meta.first_commit_us));
+                let found = self.find(file, from, segment.only.as_ref(), |one| late(one.commit), next_is_late).await?;
+                if found.unread.is_some() {
+                    return Ok(self.made(segment_index, index, file, found));
+                }
                 if found.first_out.is_some() {
                     let mut place = self.made(segment_index, index, file, found);
-                    self.warn_of_disorder(&mut place, file, late).await?;
+                    self.warn_of_disorder(&mut place, file, late).await;
                     return Ok(place);
                 }
             }
@@ -195,12 +223,7 @@ impl Resolver<'_> {
     }
 
     /// Later transactions with earlier times are left out: whoever asked for a time should know.
-    async fn warn_of_disorder(
-        &self,
-        place: &mut Place,
-        file: &FileState,
-        late: impl Fn(CommitTime) -> bool,
-    ) -> Result<()> {
+    async fn warn_of_disorder(&self, place: &mut Place, file: &FileState, late: impl Fn(CommitTime) -> bool) {
         let mut from = Footing { offset: place.position.offset, executed: GtidSet::new() };
         let (mut looked, mut disordered) = (0_u32, 0_u64);
         let visit = |transaction: &Transaction| {
@@ -208,14 +231,15 @@ impl Resolver<'_> {
             disordered = disordered.saturating_add(u64::from(!late(transaction.commit)));
             if looked < DISORDER_LOOK { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        self.scan(file).run(&mut from, visit).await?;
+        if let Err(error) = self.scan(file).run(&mut from, visit).await {
+            place.warnings.push(format!("what follows cannot be read as a whole: {}", error.chain()));
+        }
         if disordered > 0 {
             place.warnings.push(format!(
                 "{disordered} of the next {looked} transactions were committed earlier than the first one left out (the \
                  clock went back, or parallel commits): they are left out, too; gtid: and file:pos targets are exact"
             ));
         }
-        Ok(())
     }
 
     async fn at_gtid(&self, gtid: &Gtid, edge: Edge) -> Result<Place> {
@@ -237,7 +261,13 @@ impl Resolver<'_> {
                 passed.set(passed.get() || is_it);
                 stop
             };
-            let found = self.find(file, from, segment.only.as_ref(), stop).await?;
+            // The next transaction is the wanted one if it is the only one of the unreadable chunk.
+            let alone = |meta: &ChunkMeta| meta.transactions == 1 && meta.gtids.contains(gtid);
+            let enough = |stuck: &Stuck<'_>| match edge {
+                Edge::Before => stuck.next.is_some_and(alone),
+                Edge::After => passed.get(),
+            };
+            let found = self.find(file, from, segment.only.as_ref(), stop, enough).await?;
             let place = self.made(segment_index, index, file, found);
             if place.executed.contains(gtid) != (edge == Edge::After) {
                 return Err(Error::new(Kind::Gap, format!("{gtid} is not in the archive as a whole yet"))
@@ -279,7 +309,8 @@ impl Resolver<'_> {
                 Some(Edge::After) => transaction.start > offset,
                 _ => transaction.end > offset,
             };
-            let found = self.find(file, from, segment.only.as_ref(), out).await?;
+            let enough = |stuck: &Stuck<'_>| edge != Some(Edge::After) && stuck.offset >= offset;
+            let found = self.find(file, from, segment.only.as_ref(), out, enough).await?;
             let mut place = self.made(segment_index, index, file, found);
             let inside = place.position.offset != at.offset && at.offset > crate::mysql::event::FIRST_EVENT;
             if inside && edge.is_none() {

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use crate::archive::{Archive, FileState, ReadOptions};
+use crate::chunk::ChunkMeta;
 use crate::error::{Context, Error, Result};
 use crate::mysql::walk::{Step, Transaction, TransactionWalk};
 use crate::position::{ByteRange, GtidSet};
@@ -52,6 +53,14 @@ impl Scan<'_> {
         let nothing = GtidSet::new();
         let executed = self.file.with_unlogged(meta.executed.resolve(self.file.previous().unwrap_or(&nothing)));
         Ok(Some(Footing { offset: meta.end, executed }))
+    }
+
+    /// What the header says of the chunk that begins at an offset; `None` if none does, it begins inside a transaction, or
+    /// its header cannot be read either.
+    pub(super) async fn meta_at(&self, offset: u64) -> Option<ChunkMeta> {
+        let piece = self.file.chunks.cover.contiguous().iter().find(|piece| piece.take.start() == offset)?;
+        let meta = self.archive.meta(self.file.chunks.chunks.get(piece.index)?).await.ok()?;
+        (meta.start == offset && !meta.starts_inside).then_some(meta)
     }
 
     /// The first piece at whose end `holds` is true of the executed set; `holds` must never become false again.

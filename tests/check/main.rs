@@ -9,6 +9,7 @@ mod support;
 mod s3;
 
 mod archives;
+mod protection;
 mod servers;
 
 use serde_json::Value;

@@ -3,9 +3,13 @@
 #![allow(clippy::print_stdout, reason = "figures for whoever runs this with --nocapture")]
 
 mod branches;
+mod damage;
+mod drill;
+mod interrupt;
 mod kinds;
 mod oracle;
 mod place;
+mod refuse;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

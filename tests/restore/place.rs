@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use crate::support::agent::{AgentConfig, said};
 use crate::support::lab::{self, tool};
+use crate::support::{tail, wait_until};
 
 /// The arguments every restore here has.
 pub(crate) fn arguments(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Vec<String> {
@@ -23,11 +25,51 @@ pub(crate) fn try_restore(config: &AgentConfig, to: &str, datadir: &Path, more: 
     config.output(&all.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// Runs a script as root by the stock client.
+fn sql_at(socket: &Path, script: &str) -> Result<String, String> {
+    let mut client = tool("mysql");
+    client.args(["-uroot", "--batch", "--raw", "--skip-column-names"]);
+    client.arg(format!("--socket={}", socket.display())).arg("-e").arg(script);
+    let out = client.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if out.status.success() { Ok(text(&out.stdout)) } else { Err(text(&out.stderr)) }
+}
+
+/// Starts a server of the lab on a data directory that a restore left, as it is, and asks it something.
+pub(crate) fn look_into(datadir: &Path, script: &str) -> String {
+    let sockets = tempfile::tempdir().unwrap();
+    let socket = sockets.path().join("s");
+    let mut command = tool("mysqld");
+    command.arg(format!("--datadir={}", datadir.display())).arg(format!("--socket={}", socket.display()));
+    command.args([
+        "--user=root",
+        "--secure-file-priv=NULL",
+        "--skip-networking",
+        "--mysqlx=OFF",
+        "--skip-replica-start",
+        "--skip-log-bin",
+    ]);
+    command.args(["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--innodb-redo-log-capacity=64M"]);
+    let log = sockets.path().join("log");
+    command.arg(format!("--log-error={}", log.display()));
+    let mut server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the server starts", Duration::from_secs(120), || {
+        assert!(server.try_wait().unwrap().is_none(), "the server ended: {}", tail(&log, 10));
+        sql_at(&socket, "SELECT 1").is_ok()
+    });
+    let answer = sql_at(&socket, script);
+    drop(sql_at(&socket, "SHUTDOWN"));
+    server.wait().unwrap();
+    answer.unwrap_or_else(|error| panic!("{script}: {error}"))
+}
+
 /// A restored server, running on its private socket.
 pub(crate) struct Restored {
     pub(crate) report: serde_json::Value,
     socket: PathBuf,
-    _dir: tempfile::TempDir,
+    /// Goes with this value, when the server is gone.
+    #[allow(dead_code, reason = "held for its end")]
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Restored {
@@ -35,22 +77,29 @@ impl Restored {
     pub(crate) fn to(config: &AgentConfig, to: &str, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let datadir = dir.path().join("data");
+        let mut restored = Self::into(config, to, &datadir, more);
+        restored.dir = Some(dir);
+        restored
+    }
+
+    /// As [`Restored::to`], into a directory of the caller's.
+    pub(crate) fn into(config: &AgentConfig, to: &str, datadir: &Path, more: &[&str]) -> Self {
         let more: Vec<&str> = more.iter().copied().chain(["--keep-running", "--json"]).collect();
-        let out = try_restore(config, to, &datadir, &more);
+        let out = try_restore(config, to, datadir, &more);
         assert!(out.status.success(), "restore to {to} {more:?} ended with {}:\n{}", out.status, said(&out));
+        Self::of(&out)
+    }
+
+    /// What a restore with `--json --keep-running` left.
+    pub(crate) fn of(out: &Output) -> Self {
         let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
         let socket = PathBuf::from(report["socket"].as_str().unwrap());
-        Self { report, socket, _dir: dir }
+        Self { report, socket, dir: None }
     }
 
     /// Runs a script as root by the stock client.
     pub(crate) fn sql(&self, script: &str) -> String {
-        let mut client = tool("mysql");
-        client.args(["-uroot", "--batch", "--raw", "--skip-column-names"]);
-        client.arg(format!("--socket={}", self.socket.display())).arg("-e").arg(script);
-        let out = client.stdin(Stdio::null()).output().unwrap();
-        assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8_lossy(&out.stdout).into_owned()
+        sql_at(&self.socket, script).unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
     /// What was executed is exactly this set.

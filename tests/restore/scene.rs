@@ -1,5 +1,7 @@
 //! A small source with an archive and a base backup, for tests that need one and not a load.
 
+use std::path::{Path, PathBuf};
+
 use crate::place::base;
 use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
@@ -37,4 +39,15 @@ pub(crate) fn last_gtid(source: &Mysqld) -> String {
     let uuid = source.uuid();
     let own = set.split(',').map(str::trim).find(|part| part.starts_with(&uuid)).unwrap();
     format!("{uuid}:{}", own.rsplit(['-', ':']).next().unwrap())
+}
+
+/// The chunks of a file of the server, in order of their offsets.
+pub(crate) fn chunks(archive: &Path, server: &Mysqld, file: &str) -> Vec<PathBuf> {
+    let of_server = archive.join("chunks").join(server.uuid());
+    let folders = std::fs::read_dir(of_server).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folders.into_iter().find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(file));
+    let entries = std::fs::read_dir(folder.unwrap()).unwrap();
+    let mut all: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    all.sort();
+    all
 }
