@@ -184,6 +184,9 @@ async fn known_until(archive: &Archive, line: &Line) -> Result<u64> {
     Ok(said.unwrap_or(0).max(line.last_commit.micros()))
 }
 
+/// Schemas that every server makes for itself.
+const SYSTEM: &[&str] = &["information_schema", "performance_schema", "sys", "mysql"];
+
 /// A base backup with what follows it, or why it does not serve.
 type Choice = Result<(Playlist, bool)>;
 
@@ -413,8 +416,11 @@ impl Planner<'_> {
             let last = head.last_commit.as_deref().unwrap_or("-");
             remarks.push(format!("another history ends at {last}: --head {} follows it", head.name));
         }
-        if !base.left_out.is_empty() {
-            remarks.push(format!("the base backup does not have: {}", base.left_out.join(", ")));
+        // What every server has of its own is no loss.
+        let own = |name: &&String| SYSTEM.iter().any(|system| name.as_str() == *system || name.starts_with("mysql."));
+        let lost: Vec<&str> = base.left_out.iter().filter(|name| !own(name)).map(String::as_str).collect();
+        if !lost.is_empty() {
+            remarks.push(format!("the base backup does not have: {}", lost.join(", ")));
         }
         Ok(remarks)
     }
