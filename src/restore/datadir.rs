@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::fit::{free_bytes, initial_options, judge_space, judge_version, needs};
 use super::marker::{Marker, Stage};
-use super::mysqld::{Program, Running, StartOptions, end_orphans, log_file};
+use super::mysqld::{Program, Running, StartOptions, end_orphans, log_file, tmp_folder};
 use super::prove::position;
 use super::site::{Left, Site, executed};
 use super::words::{Words, quoted};
@@ -277,6 +277,7 @@ impl Site for DatadirSite {
         } else {
             self.stop().await?;
             drop(std::fs::remove_dir_all(&self.sockets));
+            drop(std::fs::remove_dir_all(tmp_folder(&datadir)));
         }
         drop(std::fs::remove_file(log_file(&datadir)));
         Marker::remove(&datadir)?;

@@ -76,6 +76,11 @@ impl Program {
     fn command(&self, datadir: &Path) -> Command {
         let mut command = Command::new(&self.path);
         command.arg("--no-defaults").arg(format!("--datadir={}", datadir.display()));
+        // A server removes other servers' temporary files from its folder for them when it starts: so it has one of its own.
+        let tmpdir = tmp_folder(datadir);
+        if std::fs::create_dir_all(&tmpdir).is_ok() {
+            command.arg(format!("--tmpdir={}", tmpdir.display()));
+        }
         if rustix::process::geteuid().is_root() {
             command.arg("--user=root");
         }
@@ -264,6 +269,11 @@ fn on_path(name: &str, more: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(more.iter().map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// Where the private server's temporary files go: beside the data, where there is room.
+pub(super) fn tmp_folder(datadir: &Path) -> PathBuf {
+    datadir.join(".binvault-restore.tmp")
 }
 
 /// Where the private server's log goes, beside the marker.

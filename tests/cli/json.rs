@@ -212,7 +212,8 @@ fn restore_and_drill() {
     server.create_agent_user("binvault", PASSWORD);
     server.grant_base("binvault");
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (v LONGTEXT); INSERT INTO d.t VALUES ('a')");
-    let config = AgentConfig::new(&server);
+    let dump = super::support::lab::bin().join("mysqldump");
+    let config = AgentConfig::with_extra(&server, &format!("[base]\nmysqldump = \"{}\"\n", dump.display()));
     config.archive_now();
     json(&config, &["base", "--json"]);
     server.sql("INSERT INTO d.t VALUES ('behind the base'); INSERT INTO d.t VALUES ('the last one')");
@@ -234,7 +235,7 @@ fn restore_and_drill() {
     assert!(admin.status().unwrap().success());
     let drill = ["drill", "--json", "--identity", key, "--mysqld", mysqld, "--folder", config.dir().to_str().unwrap()];
     let held = json(&config, &drill);
-    config.edit("[agent]\n", "[drill]\nassertions = [{ sql = \"SELECT 0\" }]\n[agent]\n");
+    config.edit("[base]\n", "[drill]\nassertions = [{ sql = \"SELECT 0\" }]\n[base]\n");
     let failed = json(&config, &drill);
     assert_eq!((&held["ok"], &failed["ok"]), (&true.into(), &false.into()));
     hold("restore", &[plan, restored]);

@@ -106,6 +106,7 @@ fn mariadbd(bin: &Path, dir: &Path) -> Vec<String> {
         format!("--datadir={}", dir.join("data").display()),
         format!("--basedir={}", root.display()),
         format!("--lc-messages-dir={}", root.join("share/mysql").display()),
+        format!("--tmpdir={}", dir.display()),
         "--innodb-buffer-pool-size=16M".to_owned(),
         "--innodb-log-file-size=8M".to_owned(),
     ]
