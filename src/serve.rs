@@ -1,6 +1,6 @@
 //! `serve`: the archive as a replication source, for as long as it grows.
 //!
-//! Owns: following the archive ([`follow`]) and the life of the command.
+//! Owns: following the archive (`follow`) and the life of the command.
 //! Does not own: the protocol (`mysql::source`), dumps (`playback`).
 //!
 //! Invariants: read-only; what is served is one head's history without a gap, and it only grows; a gap that appears later

@@ -41,7 +41,7 @@ pub struct Route {
 /// Finds the history to follow: that of a named head or of the one that `latest` means; with a target, up to there.
 ///
 /// # Errors
-/// As [`super::plan`], where no base backup is concerned.
+/// As [`super::plan()`], where no base backup is concerned.
 pub async fn route(
     archive: &Archive,
     read: &ReadOptions,
