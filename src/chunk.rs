@@ -18,6 +18,7 @@
 
 pub mod compress;
 mod envelope;
+mod format;
 pub mod keys;
 mod meta;
 mod name;
@@ -27,8 +28,9 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use meta::newer_format;
-pub use meta::{ChunkMeta, Close, Executed, FORMAT_VERSION, Link, OpenTransaction};
+pub use format::FORMAT_VERSION;
+pub(crate) use format::read_document;
+pub use meta::{ChunkMeta, Close, Executed, Link, OpenTransaction};
 pub use name::{ChunkName, DIGEST_HEX, digest_hex};
 pub use open::{HEADER_BYTES_MAX, HeaderRead, OpenedChunk, read_header};
 pub use seal::{Sealed, seal};

@@ -22,7 +22,7 @@ mod scan;
 mod target;
 
 pub use line::{Head, Line, Lines, Segment};
-pub use plan::{Located, Plan, PlanOptions, locate, plan};
+pub use plan::{Plan, PlanOptions, plan};
 pub use resolve::{Place, TransactionNote};
 pub use route::{Route, RoutePart, route};
 pub use target::{Edge, Target, parse_moment};

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::Archive;
 use crate::chunk::part::{PARTS_MAX, PartName, is_base_id};
-use crate::chunk::{FORMAT_VERSION, newer_format};
+use crate::chunk::{FORMAT_VERSION, read_document};
 use crate::error::{Context, Error, Kind, Result};
 use crate::position::{BinlogFile, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 use crate::store::{self, Key, Put};
@@ -159,16 +159,7 @@ impl BaseManifest {
     /// # Errors
     /// [`Kind::Format`] for a newer format, [`Kind::Corrupt`] for anything that does not fit.
     fn decode(id: &str, archive: Uuid, json: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let wrong = |error| Error::corrupt("the manifest cannot be read").source(error);
-        let version: Version = serde_json::from_slice(json).map_err(wrong)?;
-        if version.format > FORMAT_VERSION {
-            return Err(newer_format("this base backup", version.format));
-        }
-        let manifest: Self = serde_json::from_slice(json).map_err(wrong)?;
+        let manifest: Self = read_document("the manifest", json)?;
         manifest.check(id, archive)?;
         Ok(manifest)
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::chunk::FORMAT_VERSION;
+use crate::chunk::{FORMAT_VERSION, read_document};
 use crate::clock;
 use crate::error::{Context, Error, Kind, Result};
 use crate::position::CommitTime;
@@ -52,21 +52,7 @@ async fn read(store: &SharedStore) -> Result<Option<Identity>> {
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(Error::from(error).context(format!("open the archive at {}", store.url()))),
     };
-    decode(&body).map(Some)
-}
-
-/// Reads the file, refusing newer formats.
-fn decode(body: &[u8]) -> Result<Identity> {
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-    }
-    let wrong = |error| Error::corrupt(format!("{NAME} cannot be read")).source(error);
-    let version: Version = serde_json::from_slice(body).map_err(wrong)?;
-    if version.format > FORMAT_VERSION {
-        return Err(crate::chunk::newer_format("the archive", version.format));
-    }
-    serde_json::from_slice(body).map_err(wrong)
+    read_document(NAME, &body).map(Some)
 }
 
 #[cfg(test)]
@@ -75,6 +61,7 @@ mod tests {
 
     #[test]
     fn a_newer_archive_is_refused_politely() {
+        let decode = |json: &[u8]| read_document::<Identity>(NAME, json);
         let error = decode(br#"{"format":2,"everything":"else"}"#).unwrap_err();
         assert_eq!(error.kind(), Kind::Format);
         assert_eq!(decode(b"{}").unwrap_err().kind(), Kind::Corrupt);

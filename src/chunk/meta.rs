@@ -1,20 +1,17 @@
 //! A chunk's metadata: the JSON body of our stanza in the age header.
 //!
 //! Readable without a key; once a key is at hand the header's MAC vouches for it. Unknown fields are ignored, so that
-//! later versions may add some; a change of meaning raises [`FORMAT_VERSION`], which older readers refuse.
+//! later versions may add some; a change of meaning raises [`super::FORMAT_VERSION`], which older readers refuse.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::position::{BinlogFile, ByteRange, ChecksumAlgorithm, CommitTime, Gtid, GtidSet, Incarnation, ServerUuid};
-
-/// The format this program writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
 
 /// What a chunk holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkMeta {
-    /// Format version, [`FORMAT_VERSION`].
+    /// Format version, [`super::FORMAT_VERSION`].
     pub format: u32,
     /// The archive it belongs to.
     pub archive: uuid::Uuid,
@@ -185,18 +182,9 @@ impl ChunkMeta {
     /// Reads the JSON of a header.
     ///
     /// # Errors
-    /// [`Kind::Format`] for a newer format, [`Kind::Corrupt`] for anything else that does not fit.
+    /// [`crate::error::Kind::Format`] for a newer format, [`crate::error::Kind::Corrupt`] for anything else that does not fit.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let wrong = |error| Error::corrupt("chunk metadata cannot be read").source(error);
-        let version: Version = serde_json::from_slice(json).map_err(wrong)?;
-        if version.format > FORMAT_VERSION {
-            return Err(newer_format("this chunk", version.format));
-        }
-        let meta: Self = serde_json::from_slice(json).map_err(wrong)?;
+        let meta: Self = super::read_document("chunk metadata", json)?;
         let range = meta.range()?;
         if meta.resume > range.end() {
             return Err(Error::corrupt(format!(
@@ -207,10 +195,4 @@ impl ChunkMeta {
         }
         Ok(meta)
     }
-}
-
-/// The polite refusal of what a later version wrote.
-pub(crate) fn newer_format(what: &str, format: u32) -> Error {
-    Error::new(Kind::Format, format!("{what} has archive format {format}; this program reads up to {FORMAT_VERSION}"))
-        .hint("use a newer binvault")
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::envelope::{self, Payload};
 use super::keys::{Identities, Recipients};
-use super::{CHUNK_BYTES_MAX, DIGEST_HEX, FORMAT_VERSION, digest_hex, newer_format};
+use super::{CHUNK_BYTES_MAX, DIGEST_HEX, digest_hex};
 use crate::error::{Error, Result};
 use crate::position::ParseError;
 
@@ -32,7 +32,7 @@ const SUFFIX: &str = ".zst.age";
 /// What a part holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartMeta {
-    /// Format version, [`FORMAT_VERSION`].
+    /// Format version, [`super::FORMAT_VERSION`].
     pub format: u32,
     /// The archive it belongs to.
     pub archive: Uuid,
@@ -58,16 +58,7 @@ impl PartMeta {
     /// # Errors
     /// [`crate::error::Kind::Format`] for a newer format, [`crate::error::Kind::Corrupt`] for anything that does not fit.
     pub fn decode(json: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            format: u32,
-        }
-        let wrong = |error| Error::corrupt("the part's metadata cannot be read").source(error);
-        let version: Version = serde_json::from_slice(json).map_err(wrong)?;
-        if version.format > FORMAT_VERSION {
-            return Err(newer_format("this part", version.format));
-        }
-        let meta: Self = serde_json::from_slice(json).map_err(wrong)?;
+        let meta: Self = super::read_document("the part's metadata", json)?;
         let fine = is_base_id(&meta.base)
             && (1..=PARTS_MAX).contains(&meta.number)
             && (1..=CHUNK_BYTES_MAX).contains(&meta.raw_bytes)
@@ -215,6 +206,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::chunk::FORMAT_VERSION;
     use crate::chunk::compress::{CompressOptions, Compressor};
     use crate::chunk::keys::generate;
     use crate::error::Kind;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::archive::{KeyArgs, open};
-use super::restore::{Bars, TargetArgs, load_options};
+use super::restore::{Bars, TargetArgs, load_options, took};
 use super::{output, signals};
 use crate::archive::{Drill, ReadOptions};
 use crate::config::Config;
@@ -84,13 +84,5 @@ fn show(record: &Drill) {
         line("state of", format!("{reached}, {at}, {} transactions replayed", record.transactions));
     }
     line("looked", format!("{} tables well, {} assertions held", record.tables, record.assertions));
-    line(
-        "took",
-        format!(
-            "{} (base {}, replay {}): the measured RTO",
-            output::seconds(record.seconds),
-            output::seconds(record.load_seconds),
-            output::seconds(record.replay_seconds)
-        ),
-    );
+    line("took", took(record.seconds, record.load_seconds, record.replay_seconds) + ": the measured RTO");
 }

@@ -322,18 +322,16 @@ fn show_result(restored: &Restored) {
     if let Some(reached) = &restored.reached {
         line("state of", format!("{reached}, {}", restored.position));
     }
-    line(
-        "took",
-        format!(
-            "{} (base {}, replay {})",
-            output::seconds(restored.seconds),
-            output::seconds(restored.load_seconds),
-            output::seconds(restored.replay_seconds)
-        ),
-    );
+    line("took", took(restored.seconds, restored.load_seconds, restored.replay_seconds));
     for next in &restored.next {
         line("next", next.clone());
     }
+}
+
+/// The whole time, and what of it went where; all in seconds.
+pub(super) fn took(whole: f64, load: f64, replay: f64) -> String {
+    let [whole, load, replay] = [whole, load, replay].map(output::seconds);
+    format!("{whole} (base {load}, replay {replay})")
 }
 
 /// A bar for the base and one for the replay.

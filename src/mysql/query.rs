@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mysql_common::constants::Command;
 
 use crate::clock;
 use crate::error::{Context, Error, Kind, Result};
@@ -18,9 +19,9 @@ use super::fault::{ERR_HEADER, ServerError};
 use super::packet::FRAME_BYTES_MAX;
 use super::wire::Reader;
 
-const COM_QUIT: u8 = 0x01;
-const COM_QUERY: u8 = 0x03;
-const COM_PING: u8 = 0x0e;
+const COM_QUIT: u8 = Command::COM_QUIT as u8;
+const COM_QUERY: u8 = Command::COM_QUERY as u8;
+const COM_PING: u8 = Command::COM_PING as u8;
 
 /// The most rows that an answer may have.
 pub const ROWS_MAX: usize = 1_000_000;

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use bytes::BufMut;
+use mysql_common::constants::Command;
 use mysql_common::packets::ComRegisterSlave;
 use mysql_common::proto::MySerialize;
 use uuid::Uuid;
@@ -20,13 +21,10 @@ use super::connect::{Connection, RawStream};
 use super::facts::{Need, with_grant};
 use super::fault::server_code;
 
-const COM_BINLOG_DUMP: u8 = 0x12;
-const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
-
 /// The stream ends, with an EOF packet, where the log ends now.
-const NON_BLOCK: u16 = 0x0001;
+pub(super) const NON_BLOCK: u16 = 0x0001;
 /// Heartbeats carry the full 64-bit position (MySQL 8.0.26 and later); on MariaDB: send annotation events.
-const HEARTBEAT_V2: u16 = 0x0002;
+pub(super) const HEARTBEAT_V2: u16 = 0x0002;
 
 /// The longest host name that servers before 8.0.17 take at registration, bytes.
 const REPORT_HOST_BYTES_MAX: usize = 60;
@@ -115,7 +113,7 @@ impl DumpRequest {
         let mut payload = Vec::with_capacity(name.len().saturating_add(40));
         if self.by_gtid {
             let name_length = u32::try_from(name.len()).map_err(|_| Error::failed("the file name is too long"))?;
-            payload.put_u8(COM_BINLOG_DUMP_GTID);
+            payload.put_u8(Command::COM_BINLOG_DUMP_GTID as u8);
             payload.put_u16_le(flags);
             payload.put_u32_le(self.server_id);
             payload.put_u32_le(name_length);
@@ -132,7 +130,7 @@ impl DumpRequest {
                 ))
                 .definite()
             })?;
-            payload.put_u8(COM_BINLOG_DUMP);
+            payload.put_u8(Command::COM_BINLOG_DUMP as u8);
             payload.put_u32_le(position);
             payload.put_u16_le(flags);
             payload.put_u32_le(self.server_id);

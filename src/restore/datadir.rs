@@ -14,7 +14,7 @@ use super::fit::{free_bytes, initial_options, judge_space, judge_version, needs}
 use super::marker::{Marker, Stage};
 use super::mysqld::{Program, Running, StartOptions, end_orphans, log_file, tmp_folder};
 use super::prove::position;
-use super::site::{Left, Site, executed};
+use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, protect_it, take_for_executed};
 use super::words::{Words, quoted};
 use super::{OnStep, RestoreOptions, Step};
 use crate::clock;
@@ -154,7 +154,7 @@ impl DatadirSite {
         let mut running = self.program.start(&self.options.datadir, &self.sockets, &start)?;
         let password = SecretString::from(self.marker.password.clone());
         let mut source = SourceOptions::new(Address::Socket(running.socket.clone()), ACCOUNT, Some(password));
-        source.query_timeout = std::time::Duration::from_secs(24 * 3600);
+        source.query_timeout = STATEMENT_TIMEOUT;
         // Crash recovery may take as long as it takes; as long as the server lives, it is waited for.
         let connection = loop {
             if let Some(status) = running.ended() {
@@ -234,10 +234,7 @@ impl Site for DatadirSite {
     async fn loaded(&mut self, have: &GtidSet) -> Result<()> {
         let words = self.words();
         let connection = self.connection()?;
-        connection.execute(words.reset_gtids()).await?;
-        if !have.is_empty() {
-            connection.execute(&format!("SET GLOBAL gtid_purged = {}", quoted(&have.to_string()))).await?;
-        }
+        take_for_executed(connection, words, have).await?;
         connection.execute(&words.reset_all_channels()).await?;
         // The accounts of the base are the server's now, ours is gone with the tables it stood in: a fresh start makes
         // it again. And it writes everything down before the marker says so.
@@ -395,11 +392,7 @@ fn next_steps(mysqld: &Path, datadir: &Path, socket: Option<&Path>) -> Vec<Strin
         ));
     }
     next.push("look at the data; events are off until you SET GLOBAL event_scheduler = ON".to_owned());
-    next.push(
-        "archive it as a new incarnation of the same archive: point source.url at it, then `binvault run --adopt`"
-            .to_owned(),
-    );
-    next.push("take a base backup of it: `binvault base`".to_owned());
+    next.extend(protect_it());
     next
 }
 

@@ -2,7 +2,6 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, Command};
@@ -59,19 +58,16 @@ pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Resul
     let (Some(mut input), Some(errors)) = (child.stdin.take(), child.stderr.take()) else {
         return Err(Error::failed("a child without pipes"));
     };
-    let done = Arc::new(AtomicU64::new(0));
-    let (on_step, total, counted) = (Arc::clone(&options.on_step), base.raw_bytes, Arc::clone(&done));
-    let on_bytes = move |bytes: u64| {
-        let bytes = counted.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        on_step(&Step::Load { bytes, total });
+    let mut done = 0_u64;
+    let on_bytes = |bytes: u64| {
+        done = done.saturating_add(bytes);
+        (options.on_step)(&Step::Load { bytes: done, total: base.raw_bytes });
     };
     let feed = async {
         let fed = read_base(&options.archive, base, Arc::clone(&options.read.keys), &mut input, on_bytes).await;
         // The end of its input is what lets it end; a half base must not look like a whole one.
         let closed = if fed.is_ok() { input.shutdown().await } else { Ok(()) };
-        if fed.is_ok() {
-            drop(input);
-        }
+        drop(input);
         (fed, closed)
     };
     let work = async { tokio::join!(feed, complaint(errors)) };

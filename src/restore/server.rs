@@ -9,7 +9,7 @@ use tokio::process::Command;
 use super::RestoreOptions;
 use super::fit::{judge_server_id, judge_version};
 use super::mysqld::find_client;
-use super::site::{Left, Site, executed};
+use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, protect_it, take_for_executed};
 use super::words::{CHANNEL, Words, quoted};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{Address, Connection, SourceOptions};
@@ -48,7 +48,7 @@ impl ServerSite {
     pub(super) async fn open(options: &RestoreOptions, server: &ServerOptions) -> Result<Self> {
         let plan = &options.plan;
         let mut source = server.server.clone();
-        source.query_timeout = std::time::Duration::from_secs(24 * 3600);
+        source.query_timeout = STATEMENT_TIMEOUT;
         let mut connection = Connection::connect(&source, PROGRAM).await?;
         let version = connection.server_version().clone();
         judge_version(&version, &plan.base.server_version)?;
@@ -215,10 +215,7 @@ impl Site for ServerSite {
     async fn loaded(&mut self, have: &GtidSet) -> Result<()> {
         let words = self.words;
         let connection = self.connection()?;
-        connection.execute(words.reset_gtids()).await?;
-        if !have.is_empty() {
-            connection.execute(&format!("SET GLOBAL gtid_purged = {}", quoted(&have.to_string()))).await?;
-        }
+        take_for_executed(connection, words, have).await?;
         // The accounts were loaded as rows: from here on they count. This connection stays what it is.
         connection.execute("SET SESSION sql_log_bin = 0").await?;
         connection.execute("FLUSH LOCAL PRIVILEGES").await?;
@@ -241,13 +238,11 @@ impl Site for ServerSite {
         connection.execute(&words.reset_channel()).await?;
         let executed = executed(connection).await?;
         self.put_back().await;
-        let next = vec![
+        let mut next = vec![
             format!("the server is restored, its replication is reset (channel {CHANNEL}), its settings are back"),
             "its accounts are the archived server's now".to_owned(),
-            "archive it as a new incarnation of the same archive: point source.url at it, then `binvault run --adopt`"
-                .to_owned(),
-            "take a base backup of it: `binvault base`".to_owned(),
         ];
+        next.extend(protect_it());
         Ok(Left { executed, datadir: None, socket: None, next })
     }
 

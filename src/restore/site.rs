@@ -1,13 +1,14 @@
 //! Where a restore happens: the small seam between a data directory with a private server and a server that is there.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::process::Command;
 
 use super::datadir::DatadirSite;
 use super::server::ServerSite;
-use super::words::Words;
+use super::words::{Words, quoted};
 use super::{Into, RestoreOptions};
 use crate::error::Result;
 use crate::mysql::Connection;
@@ -75,6 +76,27 @@ pub(super) async fn open(options: &RestoreOptions) -> Result<Box<dyn Site>> {
         Into::Datadir(datadir) => Box::new(DatadirSite::open(options, datadir).await?),
         Into::Server(server) => Box::new(ServerSite::open(options, server).await?),
     })
+}
+
+/// How long a statement may take: dropping and recovering big tables takes as long as it takes.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// What is left to be done with a restored server, so that it is protected again.
+pub(super) fn protect_it() -> [String; 2] {
+    [
+        "archive it as a new incarnation of the same archive: point source.url at it, then `binvault run --adopt`"
+            .to_owned(),
+        "take a base backup of it: `binvault base`".to_owned(),
+    ]
+}
+
+/// Makes a server's executed set exactly that of the base backup which was loaded into it.
+pub(super) async fn take_for_executed(connection: &mut Connection, words: Words, have: &GtidSet) -> Result<()> {
+    connection.execute(words.reset_gtids()).await?;
+    if !have.is_empty() {
+        connection.execute(&format!("SET GLOBAL gtid_purged = {}", quoted(&have.to_string()))).await?;
+    }
+    Ok(())
 }
 
 /// What a server has executed.

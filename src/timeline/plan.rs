@@ -6,11 +6,11 @@ use super::line::{Head, Line, Lines, Segment};
 use super::resolve::{Place, Resolver, TransactionNote};
 use super::scan::Scan;
 use super::target::{Edge, Target};
-use crate::archive::{Archive, BaseManifest, FileState, ReadOptions};
+use crate::archive::{Archive, BaseManifest, Beacon, FileState, ReadOptions};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::event::FIRST_EVENT;
 use crate::playback::{PlayFile, Playlist};
-use crate::position::{ByteRange, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
+use crate::position::{ByteRange, CommitTime, GtidSet, Position};
 
 /// What to plan.
 #[derive(Debug, Clone)]
@@ -103,33 +103,6 @@ pub async fn plan(archive: &Archive, options: &PlanOptions) -> Result<Plan> {
     })
 }
 
-/// A place in one server's files, for whoever needs no base backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Located {
-    /// The server.
-    pub server: ServerUuid,
-    /// The file.
-    pub incarnation: Incarnation,
-    /// The first byte behind the target: between two transactions.
-    pub offset: u64,
-    /// What whoever asked should know.
-    pub warnings: Vec<String>,
-}
-
-/// Finds a target in the history that it is in; `base` and `skip` of the options mean nothing here.
-///
-/// # Errors
-/// As [`plan`].
-pub async fn locate(archive: &Archive, options: &PlanOptions) -> Result<Located> {
-    let lines = Lines::read(archive).await?;
-    let (_, lineage, place) = choose_head(archive, &lines, options).await?;
-    let segment = lineage.get(place.segment).ok_or_else(|| Error::failed("a lineage of nothing"))?;
-    let line = lines.line(segment.line)?;
-    let file = line.files.get(place.file).ok_or_else(|| Error::failed("a line of nothing"))?;
-    let incarnation = file.incarnation().clone();
-    Ok(Located { server: line.server, incarnation, offset: place.position.offset, warnings: place.warnings })
-}
-
 /// The head to follow: the one that is named, the one that `latest` means, or the only one that has the target; heads
 /// that agree on the state at the target are as good as one.
 pub(super) async fn choose_head(
@@ -144,9 +117,10 @@ pub(super) async fn choose_head(
     };
     let mut found: Vec<(usize, Vec<Segment>, Place)> = Vec::new();
     let mut refused = None;
+    let beacons = archive.beacons().await?;
     for head in candidates.into_iter().rev() {
         let lineage = lines.lineage(head)?;
-        let known_until_us = known_until(archive, lines.line(head)?).await?;
+        let known_until_us = known_until(&beacons, lines.line(head)?);
         let resolver = Resolver { archive, read: &options.read, lines, lineage: &lineage, known_until_us };
         match resolver.place(&options.target, options.edge).await {
             Ok(place) => {
@@ -174,14 +148,12 @@ pub(super) async fn choose_head(
 }
 
 /// Until when a line is known to have nothing but what is archived: its last commit, or what an agent said later.
-async fn known_until(archive: &Archive, line: &Line) -> Result<u64> {
-    let beacons = archive.beacons().await?;
+fn known_until(beacons: &[Beacon], line: &Line) -> u64 {
     let end = line.end();
-    let caught_up = |beacon: &&crate::archive::Beacon| {
-        beacon.server == line.server && beacon.durable == end && beacon.server_position == end
-    };
+    let caught_up =
+        |beacon: &&Beacon| beacon.server == line.server && beacon.durable == end && beacon.server_position == end;
     let said = beacons.iter().filter(caught_up).map(|beacon| beacon.as_of_us).max();
-    Ok(said.unwrap_or(0).max(line.last_commit.micros()))
+    said.unwrap_or(0).max(line.last_commit.micros())
 }
 
 /// Schemas that every server makes for itself.
@@ -237,7 +209,7 @@ impl Planner<'_> {
 
     /// What has to be played on top of a base.
     async fn follow(&self, base: &BaseManifest) -> Choice {
-        if base.coordinates.gtid_mode == "ON" {
+        if base.coordinates.by_gtid() {
             Ok((self.by_gtid(base).await?, true))
         } else {
             Ok((self.by_position(base)?, false))

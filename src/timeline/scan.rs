@@ -43,16 +43,19 @@ impl Scan<'_> {
 
     /// The footing behind a piece; `None` if a transaction spans its end.
     async fn behind(&self, piece: usize) -> Result<Option<Footing>> {
-        let cover = self.file.chunks.cover.contiguous();
-        let chunk = cover.get(piece).and_then(|piece| self.file.chunks.chunks.get(piece.index));
-        let Some(chunk) = chunk else { return Err(Error::failed("a piece of no chunk")) };
-        let meta = self.archive.meta(chunk).await?;
-        if meta.open.is_some() || meta.resume != meta.end {
-            return Ok(None);
-        }
+        let (meta, executed) = self.at_end_of(piece).await?;
+        let between = meta.open.is_none() && meta.resume == meta.end;
+        Ok(between.then_some(Footing { offset: meta.end, executed }))
+    }
+
+    /// What the header of a piece's chunk says, and what was executed at the chunk's end.
+    async fn at_end_of(&self, piece: usize) -> Result<(ChunkMeta, GtidSet)> {
+        let chunks = &self.file.chunks;
+        let chunk = chunks.cover.contiguous().get(piece).and_then(|piece| chunks.chunks.get(piece.index));
+        let meta = self.archive.meta(chunk.ok_or_else(|| Error::failed("a piece of no chunk"))?).await?;
         let nothing = GtidSet::new();
         let executed = self.file.with_unlogged(meta.executed.resolve(self.file.previous().unwrap_or(&nothing)));
-        Ok(Some(Footing { offset: meta.end, executed }))
+        Ok((meta, executed))
     }
 
     /// What the header says of the chunk that begins at an offset; `None` if none does, it begins inside a transaction, or
@@ -66,22 +69,17 @@ impl Scan<'_> {
     /// The first piece at whose end `holds` is true of the executed set; `holds` must never become false again.
     /// `None` if it is true nowhere. Reads as many headers as a binary search asks for.
     pub(super) async fn first_piece(&self, holds: impl Fn(&GtidSet) -> bool) -> Result<Option<usize>> {
-        let nothing = GtidSet::new();
-        let previous = self.file.previous().unwrap_or(&nothing);
-        let cover = self.file.chunks.cover.contiguous();
-        let (mut low, mut high) = (0, cover.len());
+        let (mut low, mut high) = (0, self.pieces());
         while low < high {
             let middle = low.midpoint(high);
-            let chunk = cover.get(middle).and_then(|piece| self.file.chunks.chunks.get(piece.index));
-            let Some(chunk) = chunk else { return Err(Error::failed("a piece of no chunk")) };
-            let told = self.archive.meta(chunk).await?.executed.resolve(previous);
-            if holds(&self.file.with_unlogged(told)) {
+            let (_, executed) = self.at_end_of(middle).await?;
+            if holds(&executed) {
                 high = middle;
             } else {
                 low = middle.saturating_add(1);
             }
         }
-        Ok((low < cover.len()).then_some(low))
+        Ok((low < self.pieces()).then_some(low))
     }
 
     /// The last footing whose executed set is within `limit`: where reading may begin for who has all of `limit`.

@@ -163,27 +163,21 @@ impl<F: FnMut(Named<'_>)> Reading<'_, '_, F> {
 
     /// What an ALTER TABLE does beyond its table, outside of all brackets.
     fn alter_clauses(&mut self) {
-        let mut depth = 0_usize;
-        while let Some(token) = self.tokens.next() {
-            match token {
-                Token::Mark(b'(') => depth = depth.saturating_add(1),
-                Token::Mark(b')') => depth = depth.saturating_sub(1),
-                _ if depth > 0 => {}
-                _ if token.is("DROP") => {
-                    const HARMLESS: &[&str] = &["DEFAULT", "CHECK", "INDEX", "KEY", "FOREIGN", "CONSTRAINT", "PRIMARY"];
-                    let harmless = self.tokens.peek().is_none_or(|next| next.is_one_of(HARMLESS));
-                    self.found.drops |= !harmless;
+        while let Some(token) = self.tokens.next_outside() {
+            if token.is("DROP") {
+                const HARMLESS: &[&str] = &["DEFAULT", "CHECK", "INDEX", "KEY", "FOREIGN", "CONSTRAINT", "PRIMARY"];
+                let harmless = self.tokens.peek().is_none_or(|next| next.is_one_of(HARMLESS));
+                self.found.drops |= !harmless;
+            } else if token.is("TRUNCATE") {
+                self.found.truncates = true;
+            } else if token.is("RENAME") {
+                let inner = self.tokens.peek().is_none_or(|next| next.is_one_of(&["COLUMN", "INDEX", "KEY"]));
+                self.tokens.skip_all(&["TO", "AS"]);
+                if !inner {
+                    self.table();
                 }
-                _ if token.is("TRUNCATE") => self.found.truncates = true,
-                _ if token.is("RENAME") => {
-                    let inner = self.tokens.peek().is_none_or(|next| next.is_one_of(&["COLUMN", "INDEX", "KEY"]));
-                    self.tokens.skip_all(&["TO", "AS"]);
-                    if !inner {
-                        self.table();
-                    }
-                }
-                _ if token.is("WITH") && self.tokens.keyword("TABLE") => self.table(),
-                _ => {}
+            } else if token.is("WITH") && self.tokens.keyword("TABLE") {
+                self.table();
             }
         }
     }
@@ -252,15 +246,12 @@ impl<F: FnMut(Named<'_>)> Reading<'_, '_, F> {
 
     /// WITH … UPDATE or DELETE: the word that stands outside of all brackets.
     fn with(&mut self) -> Action {
-        let mut depth = 0_usize;
-        while let Some(token) = self.tokens.next() {
-            match token {
-                Token::Mark(b'(') => depth = depth.saturating_add(1),
-                Token::Mark(b')') => depth = depth.saturating_sub(1),
-                _ if depth > 0 => {}
-                _ if token.is("UPDATE") => return self.update(),
-                _ if token.is("DELETE") => return self.delete(),
-                _ => {}
+        while let Some(token) = self.tokens.next_outside() {
+            if token.is("UPDATE") {
+                return self.update();
+            }
+            if token.is("DELETE") {
+                return self.delete();
             }
         }
         Action::Other

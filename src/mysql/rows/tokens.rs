@@ -75,6 +75,19 @@ impl<'a> Tokens<'a> {
         is
     }
 
+    /// Takes the next token that stands outside of all brackets, from here.
+    pub(super) fn next_outside(&mut self) -> Option<Token<'a>> {
+        let mut depth = 0_usize;
+        loop {
+            match self.next()? {
+                Token::Mark(b'(') => depth = depth.saturating_add(1),
+                Token::Mark(b')') => depth = depth.saturating_sub(1),
+                token if depth == 0 => return Some(token),
+                _ => {}
+            }
+        }
+    }
+
     /// Takes a name, with the part before its point if it has one.
     pub(super) fn name(&mut self) -> Option<DottedName<'a>> {
         let first = self.identifier()?;

@@ -3,19 +3,11 @@
 //! Layouts: MySQL's documented protocol. COM_BINLOG_DUMP: position u32, flags u16, server id u32, file name to the end.
 //! COM_BINLOG_DUMP_GTID: flags u16, server id u32, name length u32, name, position u64, set length u32, set.
 
+use mysql_common::constants::Command as Code;
+
+use crate::mysql::replica::{HEARTBEAT_V2, NON_BLOCK};
 use crate::mysql::wire::Reader;
 use crate::position::{GtidSet, decode_set};
-
-const COM_QUIT: u8 = 0x01;
-const COM_INIT_DB: u8 = 0x02;
-const COM_QUERY: u8 = 0x03;
-const COM_PING: u8 = 0x0e;
-const COM_BINLOG_DUMP: u8 = 0x12;
-const COM_REGISTER_SLAVE: u8 = 0x15;
-const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
-
-const FLAG_NON_BLOCK: u16 = 0x0001;
-const FLAG_HEARTBEAT_V2: u16 = 0x0002;
 
 /// Longest file name taken, in bytes.
 const NAME_BYTES_MAX: usize = 512;
@@ -59,15 +51,15 @@ impl<'a> Command<'a> {
         let Some((code, body)) = payload.split_first() else { return Self::Malformed };
         let dump = |ask: Option<Ask>| ask.map_or(Self::Malformed, Self::Dump);
         match *code {
-            COM_QUIT => Self::Quit,
-            COM_PING => Self::Ping,
-            COM_INIT_DB => Self::InitDb,
-            COM_QUERY => Self::Query(body),
-            COM_REGISTER_SLAVE => {
+            code if code == Code::COM_QUIT as u8 => Self::Quit,
+            code if code == Code::COM_PING as u8 => Self::Ping,
+            code if code == Code::COM_INIT_DB as u8 => Self::InitDb,
+            code if code == Code::COM_QUERY as u8 => Self::Query(body),
+            code if code == Code::COM_REGISTER_SLAVE as u8 => {
                 u32(&mut Reader(body)).map_or(Self::Malformed, |server_id| Self::Register { server_id })
             }
-            COM_BINLOG_DUMP => dump(by_position(Reader(body))),
-            COM_BINLOG_DUMP_GTID => dump(by_gtid(Reader(body))),
+            code if code == Code::COM_BINLOG_DUMP as u8 => dump(by_position(Reader(body))),
+            code if code == Code::COM_BINLOG_DUMP_GTID as u8 => dump(by_gtid(Reader(body))),
             _ => Self::Other,
         }
     }
@@ -90,8 +82,8 @@ fn by_position(mut input: Reader<'_>) -> Option<Ask> {
         file: name(input.0)?,
         position: u64::from(position),
         // Without an id of its own it cannot be a replica that waits.
-        non_block: flags & FLAG_NON_BLOCK != 0 || server_id == 0,
-        heartbeat_v2: flags & FLAG_HEARTBEAT_V2 != 0,
+        non_block: flags & NON_BLOCK != 0 || server_id == 0,
+        heartbeat_v2: flags & HEARTBEAT_V2 != 0,
         gtids: None,
     })
 }
@@ -107,8 +99,8 @@ fn by_gtid(mut input: Reader<'_>) -> Option<Ask> {
         server_id,
         file,
         position,
-        non_block: flags & FLAG_NON_BLOCK != 0 || server_id == 0,
-        heartbeat_v2: flags & FLAG_HEARTBEAT_V2 != 0,
+        non_block: flags & NON_BLOCK != 0 || server_id == 0,
+        heartbeat_v2: flags & HEARTBEAT_V2 != 0,
         gtids: Some(gtids),
     })
 }
