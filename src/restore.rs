@@ -18,6 +18,7 @@
 mod datadir;
 mod examine;
 mod fit;
+mod folder;
 mod load;
 mod marker;
 mod mysqld;

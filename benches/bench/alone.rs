@@ -17,22 +17,31 @@ use crate::support::lab::Mysqld;
 /// Bytes of a frame, as the agent makes them.
 const FRAME: usize = 1 << 20;
 
-/// zstd alone: every file, frame by frame, on one thread. Returns the cost and the compressed size.
-pub fn zstd(files: &[PathBuf], level: i32) -> (Cost, u64) {
+/// zstd alone: every file, frame by frame, the threads taking turns. Returns the cost and the compressed size.
+pub fn zstd(files: &[PathBuf], level: i32, threads: usize) -> (Cost, u64) {
     let mut stored = 0;
     let mut cost = Cost::default();
     for file in files {
         let raw = std::fs::read(file).unwrap();
-        let one = thread(|| {
-            let mut compressor = Compressor::new(CompressOptions { level, long_window_log: None }).unwrap();
-            let mut out = Vec::new();
-            for frame in raw.chunks(FRAME) {
-                compressor.frame(frame, &mut out).unwrap();
-                stored += out.len() as u64;
-            }
+        let one = |number: usize| {
+            let mut stored = 0;
+            let cost = thread(|| {
+                let mut compressor = Compressor::new(CompressOptions { level, long_window_log: None }).unwrap();
+                let mut out = Vec::new();
+                for frame in raw.chunks(FRAME).skip(number).step_by(threads) {
+                    compressor.frame(frame, &mut out).unwrap();
+                    stored += out.len() as u64;
+                }
+            });
+            (cost, stored)
+        };
+        let all: Vec<(Cost, u64)> = std::thread::scope(|scope| {
+            let running: Vec<_> = (0..threads).map(|number| scope.spawn(move || one(number))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        cost.wall_s += one.wall_s;
-        cost.cpu_s += one.cpu_s;
+        cost.wall_s += all.iter().map(|(cost, _)| cost.wall_s).fold(0.0, f64::max);
+        cost.cpu_s += all.iter().map(|(cost, _)| cost.cpu_s).sum::<f64>();
+        stored += all.iter().map(|(_, stored)| stored).sum::<u64>();
     }
     (cost, stored)
 }

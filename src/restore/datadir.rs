@@ -1,7 +1,6 @@
 //! Restoring into a new data directory, by a private mysqld.
 
 use std::fmt::Write as _;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 use super::fit::{free_bytes, initial_options, judge_space, judge_version, needs};
+use super::folder::{Folder, private_folder};
 use super::marker::{Marker, Stage};
 use super::mysqld::{Program, Running, StartOptions, end_orphans, log_file, tmp_folder};
 use super::prove::position;
@@ -62,6 +62,7 @@ pub(super) struct DatadirSite {
     on_step: OnStep,
     running: Option<Running>,
     connection: Option<Connection>,
+    folder: Folder,
 }
 
 impl DatadirSite {
@@ -72,9 +73,10 @@ impl DatadirSite {
         judge_version(&program.version, &plan.base.server_version)?;
         let client = program.client(datadir.mysql.as_deref())?;
         let place = &datadir.datadir;
+        let mut folder = Folder::open(place)?;
         let found = Marker::read(place)?;
         match &found {
-            None => check_empty(place)?,
+            None => folder.check_empty()?,
             Some(marker) if marker.is_for(options.archive.id(), plan) => {}
             Some(marker) => return Err(other_restore(place, marker)),
         }
@@ -82,8 +84,9 @@ impl DatadirSite {
         if datadir.check_space && !loaded {
             judge_space(needs(plan).disk_bytes, free_bytes(place)?, place)?;
         }
+        folder.take()?;
         if let Some(old) = &found {
-            end_orphans(&absolute(place)?).await?;
+            end_orphans(&folder.absolute()?).await?;
             drop(old.socket.parent().map(std::fs::remove_dir_all));
         }
         let sockets = private_folder()?;
@@ -98,7 +101,7 @@ impl DatadirSite {
         };
         let mut site = Self {
             options: DatadirOptions {
-                datadir: prepare(place, &marker, found.is_some() && !loaded)?,
+                datadir: folder.prepare(&marker, found.is_some() && !loaded)?,
                 ..datadir.clone()
             },
             program,
@@ -112,6 +115,7 @@ impl DatadirSite {
             on_step: Arc::clone(&options.on_step),
             running: None,
             connection: None,
+            folder,
         };
         if !loaded {
             return Ok(site);
@@ -135,7 +139,7 @@ impl DatadirSite {
         tracing::info!("how far the interrupted restore came is not known: it begins anew");
         self.stop().await?;
         self.marker.stage = Stage::Loading;
-        prepare(&self.options.datadir, &self.marker, true).map(|_| ())
+        self.folder.prepare(&self.marker, true).map(|_| ())
     }
 
     /// Starts the server with our account in it, and connects.
@@ -303,22 +307,6 @@ fn settings(options: &RestoreOptions, datadir: &DatadirOptions) -> Vec<String> {
     settings
 }
 
-/// Refuses a directory that has anything in it.
-fn check_empty(place: &Path) -> Result<()> {
-    let entries = match std::fs::read_dir(place) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::config(format!("look into {}", place.display())).source(error)),
-    };
-    match entries.flatten().next() {
-        None => Ok(()),
-        Some(entry) => {
-            Err(Error::config(format!("{} is not empty: {:?} is in it", place.display(), entry.file_name()))
-                .hint("a restore never overwrites: give an empty directory, or one that is not there yet"))
-        }
-    }
-}
-
 fn other_restore(place: &Path, marker: &Marker) -> Error {
     Error::config(format!(
         "{} holds an interrupted restore of something else: base {}, head {}",
@@ -327,41 +315,6 @@ fn other_restore(place: &Path, marker: &Marker) -> Error {
         marker.head
     ))
     .hint("give that restore's own options to go on with it (--base, --head, --skip), or another --datadir")
-}
-
-/// Makes the directory, empties it if a load was interrupted, and marks it ours. Gives its absolute path.
-fn prepare(place: &Path, marker: &Marker, wipe: bool) -> Result<PathBuf> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(place)
-        .context(|| format!("make {}", place.display()))?;
-    marker.write(place)?;
-    if wipe {
-        let what = || format!("empty {}", place.display());
-        for entry in std::fs::read_dir(place).context(what)? {
-            let entry = entry.context(what)?;
-            if Marker::is_named(&entry.file_name()) {
-                continue;
-            }
-            let is_dir = entry.file_type().context(what)?.is_dir();
-            let gone = if is_dir { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
-            gone.context(what)?;
-        }
-    }
-    absolute(place)
-}
-
-fn absolute(place: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(place).context(|| format!("find {}", place.display()))
-}
-
-/// A folder for the socket: its path must be short (107 bytes), and nobody else may enter it.
-fn private_folder() -> Result<PathBuf> {
-    let name: String = Uuid::new_v4().simple().to_string().chars().take(12).collect();
-    let folder = std::env::temp_dir().join(format!("binvault-{name}"));
-    std::fs::DirBuilder::new().mode(0o700).create(&folder).context(|| format!("make {}", folder.display()))?;
-    Ok(folder)
 }
 
 fn account_sql(password: &str) -> String {

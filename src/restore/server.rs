@@ -29,6 +29,7 @@ pub struct ServerOptions {
 }
 
 const PROGRAM: &str = "binvault restore";
+const EVENTS: &str = "event_scheduler";
 /// Schemas that every server has.
 const SYSTEM_SCHEMAS: &str = "'mysql', 'information_schema', 'performance_schema', 'sys', 'ndbinfo'";
 
@@ -41,6 +42,8 @@ pub(super) struct ServerSite {
     connection: Option<Connection>,
     /// Settings changed for the time of the restore, as they were.
     former: Vec<(String, String)>,
+    /// Settings that an interrupted run had changed: how they were is not known any more.
+    forgotten: Vec<String>,
 }
 
 impl ServerSite {
@@ -79,7 +82,8 @@ impl ServerSite {
         }
         let client = find_client(server.mysql.as_deref())?;
         let options = server.clone();
-        let mut site = Self { options, client, words, loaded, connection: Some(connection), former: Vec::new() };
+        let (connection, former, forgotten) = (Some(connection), Vec::new(), Vec::new());
+        let mut site = Self { options, client, words, loaded, connection, former, forgotten };
         site.make_ready(&schemas, ours).await?;
         Ok(site)
     }
@@ -103,15 +107,21 @@ impl ServerSite {
         }
         let workers = workers.to_string();
         for (name, wanted) in [
-            ("event_scheduler", "OFF"),
+            (EVENTS, "OFF"),
             ("replica_parallel_workers", workers.as_str()),
             ("sync_binlog", "0"),
             ("innodb_flush_log_at_trx_commit", "0"),
         ] {
             let name = words.variable(name);
             let former = value(self.connection()?, &name).await?;
+            if former == wanted {
+                if ours {
+                    self.forgotten.push(name);
+                }
+                continue;
+            }
             // A scheduler that is disabled cannot be told anything, and need not be.
-            if former != wanted && former != "DISABLED" {
+            if former != "DISABLED" {
                 self.connection()?.execute(&format!("SET GLOBAL {name} = {wanted}")).await?;
                 self.former.push((name, former));
             }
@@ -119,8 +129,12 @@ impl ServerSite {
         Ok(())
     }
 
+    /// Sets back what was changed: to what it was; and where only the interrupted run knew that, to the server's own
+    /// default, for a server must not be left without durability. Events stay off: they might change the data.
     async fn put_back(&mut self) {
-        let former = std::mem::take(&mut self.former);
+        let mut former = std::mem::take(&mut self.former);
+        let forgotten = self.forgotten.iter().filter(|name| *name != EVENTS);
+        former.extend(forgotten.map(|name| (name.clone(), "DEFAULT".to_owned())));
         let Ok(connection) = self.connection() else { return };
         for (name, value) in former {
             if let Err(error) = connection.execute(&format!("SET GLOBAL {name} = {value}")).await {
@@ -242,6 +256,12 @@ impl Site for ServerSite {
             format!("the server is restored, its replication is reset (channel {CHANNEL}), its settings are back"),
             "its accounts are the archived server's now".to_owned(),
         ];
+        if !self.forgotten.is_empty() {
+            next.push(format!(
+                "look at {}: an interrupted run had changed them, they have the server's defaults now (events are off)",
+                self.forgotten.join(", ")
+            ));
+        }
         next.extend(protect_it());
         Ok(Left { executed, datadir: None, socket: None, next })
     }

@@ -10,12 +10,7 @@ use std::sync::atomic::Ordering;
 
 /// An agent's configuration with its archive in the bucket of a store of the tests' own.
 pub(crate) fn s3_config(server: &Mysqld, store: &s3::Server, prefix: &str, extra: &str) -> AgentConfig {
-    let settings = format!(
-        "endpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\naccess_key = \"{}\"\nsecret_key = \"{}\"\n{extra}",
-        store.endpoint,
-        s3::ACCESS_KEY,
-        s3::SECRET_KEY
-    );
+    let settings = store.settings() + extra;
     AgentConfig::with(server, &format!("s3://{}/{prefix}", s3::BUCKET), &settings)
 }
 

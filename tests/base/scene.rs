@@ -43,11 +43,9 @@ pub(crate) fn tool_line(program: &Path) -> String {
 /// As [`config`], into a store of its own.
 pub(crate) fn s3_config(server: &Mysqld, store: &s3::Server, base: &str) -> AgentConfig {
     let settings = format!(
-        "endpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\naccess_key = \"{}\"\nsecret_key = \"{}\"\n\
-         give_up_after = \"1s\"\n{}",
-        store.endpoint,
-        s3::ACCESS_KEY,
-        s3::SECRET_KEY,
+        "{}give_up_after = \"1s\"
+{}",
+        store.settings(),
         section(base)
     );
     AgentConfig::with(server, &format!("s3://{}/x", s3::BUCKET), &settings)

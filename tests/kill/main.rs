@@ -86,12 +86,7 @@ fn killed_anywhere_it_goes_on_and_nothing_is_lost() {
 }
 
 fn in_bucket(server: &Mysqld, s3: &s3::Server) -> AgentConfig {
-    let settings = format!(
-        "endpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\naccess_key = \"{}\"\nsecret_key = \"{}\"\n{SETTINGS}",
-        s3.endpoint,
-        s3::ACCESS_KEY,
-        s3::SECRET_KEY
-    );
+    let settings = s3.settings() + SETTINGS;
     AgentConfig::with(server, &format!("s3://{}/kill", s3::BUCKET), &settings)
 }
 

@@ -196,9 +196,13 @@ fn killed_again_and_again(source: &Mysqld, config: &AgentConfig, by_gtid: bool) 
     running.kill();
     assert_eq!(place.marker().unwrap()["stage"], "loading", "killed too late to be in the middle");
 
-    // In the middle of the replay; its server lives on until the next run.
+    // In the middle of the replay, which no second one may disturb; its server lives on until the next run.
     let mut running = place.start();
     place.wait_applied(&mut running, SLOW / 6);
+    let out = place.command(&[]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2), "{}", said(&out));
+    assert!(said(&out).contains("another restore works in") && said(&out).contains("HINT:"), "{}", said(&out));
+    running.assert_alive();
     running.kill();
     assert_eq!(place.servers().len(), 1);
 
@@ -288,8 +292,13 @@ fn a_running_server_without_gtids_begins_anew() {
         rows.and_then(|rows| rows.trim().parse::<usize>().ok()).is_some_and(|rows| rows >= SLOW / 6)
     });
     running.kill();
+    let durable = "SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit";
+    assert_eq!(target.value(durable), "0\t0");
     let out = command().output().unwrap();
     assert!(out.status.success(), "{}", said(&out));
+    // The killed run knew how they were; without it they become safe, and that is said.
+    assert_eq!(target.value(durable), "1\t1");
+    assert!(String::from_utf8_lossy(&out.stdout).contains("innodb_flush_log_at_trx_commit"), "{}", said(&out));
     assert_eq!(target.value("SELECT COUNT(*) FROM shop.slow"), SLOW.to_string());
     assert_eq!(fingerprint(|sql| target.sql(sql)), fingerprint(|sql| source.sql(sql)));
     assert_eq!(target.sql("SHOW REPLICA STATUS"), "");

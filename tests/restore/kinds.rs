@@ -2,6 +2,7 @@
 
 use crate::oracle::{History, fingerprint};
 use crate::place::{Restored, base};
+use crate::s3;
 use crate::scene::orders;
 use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
@@ -18,12 +19,15 @@ fn equal(source: &Mysqld, config: &AgentConfig) {
     restored.assert_clean();
 }
 
+/// From an archive on S3.
 #[test]
 fn every_small_kind() {
     let mut source = Mysqld::start("rkinds", &[]);
     source.create_agent_user("binvault", PASSWORD);
     source.grant_base("binvault");
-    let config = AgentConfig::with_extra(&source, "[agent]\nchunk_size = \"64KiB\"\n");
+    let store = s3::Server::start();
+    let settings = store.settings() + "[agent]\nchunk_size = \"64KiB\"\n";
+    let config = AgentConfig::with(&source, &format!("s3://{}/restored", s3::BUCKET), &settings);
     named("types").run(&source);
     config.archive_now();
     base(&config);

@@ -10,6 +10,8 @@ mod kinds;
 mod oracle;
 mod place;
 mod refuse;
+#[path = "../support/s3.rs"]
+mod s3;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,5 +12,7 @@ mod support;
 mod damage;
 mod playback;
 mod replica;
+#[path = "../support/s3.rs"]
+mod s3;
 mod serve;
 mod stage;

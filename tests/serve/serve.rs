@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::replica::{REPLICA, assert_same_tables, column, point, wait_executed, wait_io_error};
+use crate::s3;
 use crate::support::agent::{Agent, AgentConfig, said};
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::{self, Mysqld};
@@ -48,11 +49,14 @@ fn replica(address: SocketAddr, more: &str) -> Mysqld {
     replica
 }
 
+/// From an archive on S3.
 #[test]
 fn replicas_follow_the_growing_archive() {
     let mut source = Mysqld::start("served", &[]);
     workload::named("row").run(&source);
-    let config = AgentConfig::with_extra(&source, SETTINGS);
+    let store = s3::Server::start();
+    let url = format!("s3://{}/served", s3::BUCKET);
+    let config = AgentConfig::with(&source, &url, &(store.settings() + SETTINGS));
     config.archive_now();
     let mut agent = config.spawn();
     let (server, address) = serve(&config, &[]);

@@ -50,12 +50,7 @@ fn every_kind_again_and_again() {
 fn a_store_that_hangs_for_a_minute() {
     let server = Mysqld::start("soak-hang", &["--max-binlog-size=1G"]);
     let store = s3::Server::start();
-    let settings = format!(
-        "endpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\naccess_key = \"{}\"\nsecret_key = \"{}\"",
-        store.endpoint,
-        s3::ACCESS_KEY,
-        s3::SECRET_KEY
-    );
+    let settings = store.settings();
     let config = AgentConfig::with(&server, &format!("s3://{}/hang", s3::BUCKET), &settings);
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);

@@ -94,6 +94,15 @@ impl Server {
         let address: SocketAddr = receive.recv().expect("the S3 server did not start");
         Self { endpoint: format!("http://{address}"), switches, stop, thread: Some(thread) }
     }
+
+    /// What a configuration says in `[archive]` to use it.
+    pub(crate) fn settings(&self) -> String {
+        format!(
+            "endpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\naccess_key = \"{ACCESS_KEY}\"\n\
+             secret_key = \"{SECRET_KEY}\"\n",
+            self.endpoint
+        )
+    }
 }
 
 impl Drop for Server {

@@ -10,12 +10,7 @@ use super::*;
 
 /// An agent that archives `server` into `s3`, and does not wait long for a failing store.
 fn in_bucket(server: &Mysqld, s3: &s3::Server, bucket: &str, extra: &str) -> AgentConfig {
-    let settings = format!(
-        "endpoint = \"{}\"\nregion = \"us-east-1\"\npath_style = true\naccess_key = \"{}\"\nsecret_key = \"{}\"\n{extra}",
-        s3.endpoint,
-        s3::ACCESS_KEY,
-        s3::SECRET_KEY
-    );
+    let settings = s3.settings() + extra;
     AgentConfig::with(server, &format!("s3://{bucket}/trouble"), &settings)
 }
 
