@@ -3,7 +3,7 @@
 //! Ratios count, not seconds: every candidate reads the same binlogs from the same server, in alternating rounds, and
 //! the medians are compared. Prints tables, keeps `target/bench.json`.
 //!
-//! Variables: `BINVAULT_BENCH_MIB` (binlog to make, default 384), `BINVAULT_BENCH_ROUNDS` (default 5),
+//! Variables: `BINVAULT_BENCH_MIB` (binlog to make, default 1024), `BINVAULT_BENCH_ROUNDS` (default 5),
 //! `BINVAULT_BENCH_SECONDS` (steady load for the commit → durable part, default 20), `BINVAULT_BENCH_REPLAY_MIB` (binlog to
 //! replay, default 64). 0 leaves a part out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench fails like a test")]
@@ -29,7 +29,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let mebibytes = number("BINVAULT_BENCH_MIB", 384);
+    let mebibytes = number("BINVAULT_BENCH_MIB", 1024);
     let rounds = usize::try_from(number("BINVAULT_BENCH_ROUNDS", 5)).unwrap();
     let seconds = number("BINVAULT_BENCH_SECONDS", 20);
     let mut report = serde_json::Map::new();

@@ -74,6 +74,8 @@ pub(crate) struct Cutter {
     file: Option<FileState>,
     current: Option<Buffer>,
     spares: Vec<Buffer>,
+    /// [`spares`] of the frame size: asked for with every piece.
+    spares_needed: usize,
     out: VecDeque<Cut>,
     /// The open chunk should end at the next place where it may.
     end_wanted: bool,
@@ -94,6 +96,7 @@ impl Cutter {
             file: None,
             current: None,
             spares: Vec::new(),
+            spares_needed: spares(options.frame_bytes),
             out: VecDeque::new(),
             end_wanted: false,
         }
@@ -107,7 +110,7 @@ impl Cutter {
 
     /// How many spare buffers it would like to be given before the next piece.
     pub(crate) fn spares_wanted(&self) -> usize {
-        spares(self.options.frame_bytes).saturating_sub(self.spares.len())
+        self.spares_needed.saturating_sub(self.spares.len())
     }
 
     /// Takes an empty buffer of at least a frame's capacity.
