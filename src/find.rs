@@ -245,12 +245,12 @@ pub async fn find(
             Done::Scanned(scanned) => {
                 outcome.scanned_bytes = outcome.scanned_bytes.saturating_add(scanned.bytes);
                 observer.scanned(scanned.bytes);
-                if let Some((missing, error)) = scanned.failed {
+                outcome.not_searched.extend(scanned.not_searched);
+                if let Some(error) = scanned.error {
                     // The next chunk would say the same.
                     if error.kind() == error::Kind::Key {
                         return Err(error);
                     }
-                    outcome.not_searched.push(missing);
                     outcome.error.get_or_insert(error);
                 }
                 for found in scanned.found {

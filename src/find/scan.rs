@@ -7,11 +7,11 @@ use super::choose::Segment;
 use super::kind::{Kind, Kinds};
 use super::summary::Summary;
 use super::{Found, LARGE_BYTES, NotSearched, Query};
-use crate::archive::{Archive, ReadOptions};
-use crate::error::{Context, Error, Result};
+use crate::archive::{Archive, FileChunks, ReadOptions};
+use crate::error::{self, Context, Error, Result};
 use crate::mysql::rows::ContentReader;
 use crate::mysql::walk::{Step, Transaction, TransactionWalk};
-use crate::position::{CommitTime, Incarnation, ServerUuid};
+use crate::position::{ByteRange, ChecksumAlgorithm, CommitTime, Incarnation, ServerUuid};
 
 /// What came of a segment.
 #[derive(Debug)]
@@ -20,47 +20,100 @@ pub(super) struct Scanned {
     pub(super) bytes: u64,
     /// In the order asked for; at most one more than the limit.
     pub(super) found: VecDeque<Found>,
-    /// What kept the rest from being searched.
-    pub(super) failed: Option<(NotSearched, Error)>,
+    /// What could not be searched.
+    pub(super) not_searched: Vec<NotSearched>,
+    /// Why: the first error.
+    pub(super) error: Option<Error>,
 }
 
-/// Scans a segment to its end, or to what stands in the way.
+/// Scans a segment to its end. What is damaged is left out: it goes on with the next chunk that begins a transaction.
 pub(super) async fn scan(archive: Archive, segment: Segment, query: Arc<Query>, options: ReadOptions) -> Scanned {
-    let (server, file) = (segment.chunks.server, segment.chunks.incarnation.clone());
-    let walk = match segment.inside {
-        Some(checksum) => TransactionWalk::inside(segment.range.start(), checksum),
+    let Segment { chunks, range, inside } = segment;
+    let (server, file) = (chunks.server, chunks.incarnation.file.clone());
+    let mut search = Search::new(query, server, chunks.incarnation.clone());
+    let mut scanned = Scanned { bytes: 0, found: VecDeque::new(), not_searched: Vec::new(), error: None };
+    let mut walk = match inside {
+        Some(checksum) => TransactionWalk::inside(range.start(), checksum),
         None => TransactionWalk::at_file_start(),
     };
-    let mut scanner = Scanner { walk, search: Search::new(query, server, file.clone()) };
-    let mut reader = archive.read_range(Arc::clone(&segment.chunks), segment.range, &options);
-    let mut at = segment.range.start();
+    let mut next = Some(range);
+    while let Some(range) = next {
+        let Stretch { upto, open, result } = stretch(&archive, &chunks, range, walk, &mut search, &options).await;
+        scanned.bytes = scanned.bytes.saturating_add(upto.saturating_sub(range.start()));
+        let Err(error) = result else {
+            // Still open where the archive ends, and an answer all the same.
+            open.iter().for_each(|open| search.end(open));
+            break;
+        };
+        let again = match error.kind() {
+            error::Kind::Corrupt => next_beginning(&archive, &chunks, upto, range.end()).await,
+            _ => None,
+        };
+        let to = again.map_or(range.end(), |(offset, _)| offset);
+        scanned.not_searched.push(NotSearched { server, file: file.clone(), from: upto, to, why: error.chain() });
+        scanned.error.get_or_insert(error);
+        let Some((offset, checksum)) = again else { break };
+        next = ByteRange::new(offset, range.end());
+        walk = TransactionWalk::inside(offset, checksum);
+        search.forget();
+    }
+    scanned.found = search.into_found();
+    scanned
+}
+
+/// How far a scan came without anything in its way.
+struct Stretch {
+    /// One past the last byte that was looked through.
+    upto: u64,
+    /// The transaction that is open there.
+    open: Option<Transaction>,
+    result: Result<()>,
+}
+
+async fn stretch(
+    archive: &Archive,
+    chunks: &Arc<FileChunks>,
+    range: ByteRange,
+    mut walk: TransactionWalk,
+    search: &mut Search,
+    options: &ReadOptions,
+) -> Stretch {
+    let mut reader = archive.read_range(Arc::clone(chunks), range, options);
+    let mut upto = range.start();
     let result = loop {
         let block = match reader.next().await {
             Ok(Some(block)) => block,
             Ok(None) => break Ok(()),
             Err(error) => break Err(error),
         };
-        if let Err(error) = scanner.feed(&block.bytes).context(|| format!("search {file} of {server}")) {
+        let fed = walk.feed(&block.bytes, &mut |step| {
+            search.take(&step);
+            Ok(())
+        });
+        if let Err(error) = fed.context(|| format!("search {} of {}", chunks.incarnation, chunks.server)) {
             break Err(error);
         }
-        at = block.offset.saturating_add(block.bytes.len() as u64);
+        upto = block.offset.saturating_add(block.bytes.len() as u64);
     };
-    let missing = |error: &Error| NotSearched {
-        server,
-        file: file.file.clone(),
-        from: at,
-        to: segment.range.end(),
-        why: error.chain(),
-    };
-    let failed = result.err().map(|error| (missing(&error), error));
-    let found = scanner.finish(failed.is_none());
-    Scanned { bytes: at.saturating_sub(segment.range.start()), found, failed }
+    Stretch { upto, open: walk.finish(), result }
 }
 
-/// The walk and what it looks for.
-struct Scanner {
-    walk: TransactionWalk,
-    search: Search,
+/// The first chunk behind `damaged` that begins with a transaction, by what its header says.
+async fn next_beginning(
+    archive: &Archive,
+    chunks: &FileChunks,
+    damaged: u64,
+    end: u64,
+) -> Option<(u64, ChecksumAlgorithm)> {
+    for piece in
+        chunks.cover.contiguous().iter().filter(|piece| (damaged.saturating_add(1)..end).contains(&piece.take.start()))
+    {
+        let Ok(meta) = archive.meta(chunks.chunks.get(piece.index)?).await else { continue };
+        if meta.start == piece.take.start() && !meta.starts_inside {
+            return Some((meta.start, meta.checksum));
+        }
+    }
+    None
 }
 
 struct Search {
@@ -74,33 +127,24 @@ struct Search {
     found: VecDeque<Found>,
 }
 
-impl Scanner {
-    fn feed(&mut self, bytes: &[u8]) -> Result<()> {
-        let Self { walk, search } = self;
-        walk.feed(bytes, &mut |step| {
-            search.take(&step);
-            Ok(())
-        })
-    }
-
-    /// The answers, in the order asked for. A transaction that is still open counts if the segment's end was reached.
-    fn finish(self, reached: bool) -> VecDeque<Found> {
-        let Self { walk, mut search } = self;
-        if let Some(transaction) = walk.finish().filter(|_| reached) {
-            search.end(&transaction);
-        }
-        if search.query.newest_first {
-            search.found.make_contiguous().reverse();
-        }
-        search.found
-    }
-}
-
 impl Search {
     fn new(query: Arc<Query>, server: ServerUuid, file: Incarnation) -> Self {
         let large = query.large.unwrap_or(LARGE_BYTES);
         let (contents, found) = (ContentReader::new(), VecDeque::new());
         Self { query, large, server, file, contents, open: None, found }
+    }
+
+    /// The bytes that come next do not follow those before.
+    fn forget(&mut self) {
+        (self.contents, self.open) = (ContentReader::new(), None);
+    }
+
+    /// The answers, in the order asked for.
+    fn into_found(mut self) -> VecDeque<Found> {
+        if self.query.newest_first {
+            self.found.make_contiguous().reverse();
+        }
+        self.found
     }
 
     fn take(&mut self, step: &Step<'_>) {

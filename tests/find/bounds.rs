@@ -78,6 +78,11 @@ fn what_is_damaged_or_missing_is_told_and_the_rest_is_found() {
     damaged[middle] ^= 1;
     std::fs::write(&all[2], damaged).unwrap();
     let key = archived.config.identity();
+    let out = archived.config.output(&["find", "--json", "--limit", "10000", "--identity", key.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(10));
+    let torn: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert!(has.iter().all(|found| transactions(&torn).contains(found)), "less than with the chunk gone");
+    assert_eq!(torn["not_searched"].as_array().unwrap().len(), 1, "{}", torn["not_searched"]);
     let said = archived.config.fails(&["find", "--kind", "drop", "--identity", key.to_str().unwrap()], 10);
     assert!(said.contains("DROP TABLE") && said.contains("NOT SEARCHED") && said.contains("HINT:"), "{said}");
     // Another key opens nothing.
