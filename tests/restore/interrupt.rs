@@ -12,7 +12,7 @@ use crate::support::lab::{Mysqld, tool};
 use crate::support::wait_until;
 
 /// Transactions to replay, and how long the restoring server takes for each (its `server_id` is not the source's 1).
-const SLOW: usize = 120;
+const SLOW: usize = 200;
 const SLOW_SECONDS: &str = "0.05";
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -186,23 +186,24 @@ fn killed_again_and_again(source: &Mysqld, config: &AgentConfig, by_gtid: bool) 
     });
     running.kill();
 
-    // In the middle of the base backup.
+    // In the middle of the base backup, which no second restore may disturb.
     let mut running = place.start();
     let bulk = place.datadir().join("shop/bulk.ibd");
     wait_until("the base backup is being loaded", LIMIT, || {
         running.assert_alive();
         std::fs::metadata(&bulk).is_ok_and(|file| file.len() > 4 << 20)
     });
-    running.kill();
-    assert_eq!(place.marker().unwrap()["stage"], "loading", "killed too late to be in the middle");
-
-    // In the middle of the replay, which no second one may disturb; its server lives on until the next run.
-    let mut running = place.start();
-    place.wait_applied(&mut running, SLOW / 6);
+    // Held still, so that it is at work however long the second one takes to be refused.
+    running.signal(rustix::process::Signal::STOP);
     let out = place.command(&[]).output().unwrap();
     assert_eq!(out.status.code(), Some(2), "{}", said(&out));
     assert!(said(&out).contains("another restore works in") && said(&out).contains("HINT:"), "{}", said(&out));
-    running.assert_alive();
+    running.kill();
+    assert_eq!(place.marker().unwrap()["stage"], "loading", "killed too late to be in the middle");
+
+    // In the middle of the replay; its server lives on until the next run.
+    let mut running = place.start();
+    place.wait_applied(&mut running, SLOW / 6);
     running.kill();
     assert_eq!(place.servers().len(), 1);
 
