@@ -269,10 +269,10 @@ pub async fn check(options: CheckOptions) -> Report {
         ),
         (Some(Err(error)), _) => findings.push(Finding::failure(Area::Network, "source", error)),
         (Some(Ok(source)), Some(Err(error))) => findings.push(judge::not_connected(source, &error)),
-        (Some(Ok(_)), Some(Ok(survey))) => {
+        (Some(Ok(source)), Some(Ok(mut survey))) => {
             judge::judge(&survey, agent.as_ref().ok(), archive.as_ref(), &mut findings);
             if let Some(archive) = &archive {
-                history::judge(&survey, archive, &mut findings).await;
+                history::judge(&mut survey, source, archive, &mut findings).await;
             }
         }
         (Some(Ok(_)), None) => {}

@@ -116,13 +116,17 @@ struct Agent {
     progress: Arc<Progress>,
 }
 
-/// What is asked before each generation.
+/// Who the server is.
 struct Survey {
     facts: ServerFacts,
     server: ServerUuid,
+    asked: Connection,
+}
+
+/// What the server has.
+struct Binlogs {
     logs: Vec<BinaryLog>,
     end: Position,
-    asked: Connection,
 }
 
 impl Agent {
@@ -189,9 +193,11 @@ impl Agent {
         }
         let archive = Archive::open(store, true).await?;
         let survey = self.survey().await?;
-        let Survey { facts, server, logs, end, mut asked } = survey;
+        let Survey { facts, server, mut asked } = survey;
         self.check_known(&archive, &server).await?;
         let places = archive.resume_points(&server).await?;
+        // Asked behind the listing: whatever another agent has archived by then, the server must have.
+        let Binlogs { logs, end } = Binlogs::ask(&mut asked).await?;
         let by_gtid = facts.gtid_mode.as_deref() == Some("ON");
         let newest = places.last().and_then(|place| place.inside.as_ref());
         let begins_anew = newest.is_none();
@@ -259,7 +265,7 @@ impl Agent {
         }
     }
 
-    /// Asks the server who it is and what it has, and refuses what cannot be archived.
+    /// Asks the server who it is, and refuses what cannot be archived.
     async fn survey(&self) -> Result<Survey> {
         let mut asked = Connection::connect(&self.options.source, PROGRAM).await?;
         let facts = ServerFacts::read(&mut asked).await?;
@@ -279,13 +285,7 @@ impl Agent {
         let Some(server) = facts.server_uuid.map(ServerUuid) else {
             return unfit("the server has no server_uuid".into(), "binvault archives MySQL 5.7 and later");
         };
-        let logs = binary_logs(&mut asked).await?;
-        let status = binlog_status(&mut asked).await?;
-        let Some(status) = status else {
-            return unfit("the server has no current binlog".into(), "start mysqld with --log-bin");
-        };
-        let file = parse_file(&status.file)?;
-        Ok(Survey { facts, server, logs, end: Position { file, offset: status.position }, asked })
+        Ok(Survey { facts, server, asked })
     }
 
     /// Refuses a server that the archive does not know, unless it is meant.
@@ -300,6 +300,16 @@ impl Agent {
             format!("the archive at {} is of server {}, this one is {server}", archive.store().url(), names.join(", ")),
         )
         .hint("correct source.url or archive.url; if the server really takes the other's place, run once with --adopt"))
+    }
+}
+
+impl Binlogs {
+    async fn ask(asked: &mut Connection) -> Result<Self> {
+        let logs = binary_logs(asked).await?;
+        let status = binlog_status(asked).await?.ok_or_else(|| {
+            Error::new(Kind::Unfit, "the server has no current binlog").hint("start mysqld with --log-bin")
+        })?;
+        Ok(Self { logs, end: Position { file: parse_file(&status.file)?, offset: status.position } })
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Area, Finding};
 use crate::archive::{Archive, Continued, ResumeInFile, ResumePoint};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::mysql::SourceOptions;
 use crate::position::{BinlogFile, GtidSet, ServerUuid};
 
 /// Limit on reading the archive's end.
@@ -16,8 +17,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HOUR_S: u64 = 3_600;
 const DAY_S: u64 = 86_400;
 
-/// Judges the archive against the server.
-pub(super) async fn judge(survey: &Survey, examined: &Examined, findings: &mut Vec<Finding>) {
+/// How often it is asked what was executed: a transaction reaches a replica a moment before it reaches the set.
+const EXECUTED_TRIES: u32 = 6;
+const EXECUTED_WAIT: Duration = Duration::from_millis(500);
+
+/// Judges the archive against the server, which is asked once more for it: an agent may have archived meanwhile.
+pub(super) async fn judge(
+    survey: &mut Survey,
+    source: &SourceOptions,
+    examined: &Examined,
+    findings: &mut Vec<Finding>,
+) {
     let (Some(archive), Some(server)) = (&examined.archive, survey.facts.server_uuid.map(ServerUuid)) else { return };
     let found = match clock::with_timeout(LIMIT, Box::pin(resume(archive, &server))).await {
         Some(found) => found,
@@ -40,6 +50,10 @@ pub(super) async fn judge(survey: &Survey, examined: &Examined, findings: &mut V
         Ok(Known::This(point)) => {
             findings.push(Finding::ok(Area::Archive, "archive-server", format!("the archive knows server {server}")));
             if let Some(inside) = &point.inside {
+                if let Err(error) = catch_up(survey, source, inside).await {
+                    findings.push(Finding::failure(Area::Archive, "archive-resume", &error));
+                    return;
+                }
                 findings.push(continuity(survey, &point, inside));
                 findings.extend(executed(survey, inside));
             }
@@ -63,6 +77,24 @@ async fn resume(archive: &Archive, server: &ServerUuid) -> Result<Known> {
     }
     // The newest place: older ones stand before holes, which `status` shows.
     Ok(Known::This(Box::new(archive.resume_points(server).await?.pop().unwrap_or_default())))
+}
+
+/// Asks the server until it has executed what is archived of it, for as long as that may take.
+async fn catch_up(survey: &mut Survey, source: &SourceOptions, inside: &ResumeInFile) -> Result<()> {
+    for tries in 1..=EXECUTED_TRIES {
+        survey.how_far(source).await?;
+        if tries == EXECUTED_TRIES || lacking(survey, inside).is_none_or(|lacking| lacking.is_empty()) {
+            break;
+        }
+        clock::sleep(EXECUTED_WAIT).await;
+    }
+    Ok(())
+}
+
+/// What is archived and not executed; `None` where sets do not tell.
+fn lacking(survey: &Survey, inside: &ResumeInFile) -> Option<GtidSet> {
+    let server: GtidSet = survey.facts.gtid_executed.as_deref()?.parse().ok()?;
+    (survey.facts.gtid_mode.as_deref() == Some("ON")).then(|| inside.executed().minus(&server))
 }
 
 /// Whether the server still has what comes next, and for how long.
@@ -139,11 +171,7 @@ fn diverged(at: &str, oldest: &BinlogFile) -> Finding {
 
 /// Whether the server has executed all that is archived of it.
 fn executed(survey: &Survey, inside: &ResumeInFile) -> Option<Finding> {
-    let server: GtidSet = survey.facts.gtid_executed.as_deref()?.parse().ok()?;
-    let lacking = inside.executed().minus(&server);
-    if survey.facts.gtid_mode.as_deref() != Some("ON") {
-        return None;
-    }
+    let lacking = lacking(survey, inside)?;
     if lacking.is_empty() {
         return Some(Finding::ok(
             Area::Archive,

@@ -48,9 +48,31 @@ pub(super) async fn survey(source: Option<&SourceOptions>) -> Option<Result<Surv
     }))
 }
 
+impl Survey {
+    /// Asks once more how far the server is: what was archived behind the first asking is not ahead of it.
+    pub(super) async fn how_far(&mut self, source: &SourceOptions) -> Result<()> {
+        let asked = clock::with_timeout(
+            WHOLE_LIMIT,
+            Box::pin(async {
+                let mut connection = Connection::connect(&patient(source), PROGRAM).await?;
+                let executed = ServerFacts::read(&mut connection).await?.gtid_executed;
+                let logs = facts::binary_logs(&mut connection).await;
+                Ok::<_, Error>((executed, logs, facts::binlog_status(&mut connection).await))
+            }),
+        );
+        let late = || Error::new(Kind::Unreachable, "the server did not say in time how far it is");
+        let (executed, logs, status) = asked.await.unwrap_or_else(|| Err(late()))?;
+        (self.facts.gtid_executed, self.logs, self.status) = (executed, logs, status);
+        Ok(())
+    }
+}
+
+fn patient(source: &SourceOptions) -> SourceOptions {
+    SourceOptions { query_timeout: QUERY_LIMIT, ..source.clone() }
+}
+
 async fn ask(source: &SourceOptions) -> Result<Survey> {
-    let mut options = source.clone();
-    options.query_timeout = QUERY_LIMIT;
+    let options = patient(source);
     let mut connection = Connection::connect(&options, PROGRAM).await?;
     let before_us = clock::now_us();
     let facts = ServerFacts::read(&mut connection).await?;
