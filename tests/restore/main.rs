@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test that is how things fail")]
 #![allow(clippy::print_stdout, reason = "figures for whoever runs this with --nocapture")]
 
+// The longest is the first in the alphabet, and so begins first.
+mod anywhere;
 mod branches;
 mod damage;
 mod drill;
@@ -15,4 +17,3 @@ mod s3;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
-mod targets;
