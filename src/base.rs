@@ -268,6 +268,7 @@ impl BaseJob {
             tool,
             left_out: engine.left_out(),
             settings,
+            clone: None,
             parts: stored.parts,
         };
         self.archive.put_manifest(&manifest).await.context(|| format!("finish base backup {}", manifest.id))?;

@@ -47,7 +47,7 @@ pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Resul
             shell.arg("-c").arg(line);
             ("base.command.restore", shell)
         }
-        BaseContent::Other => {
+        BaseContent::Clone | BaseContent::Other => {
             return Err(Error::new(Kind::Format, format!("base backup {} was taken by a newer binvault", base.id))
                 .hint("use that version to restore it, or choose another with --base"));
         }
