@@ -22,6 +22,11 @@ pub fn program(instance: &Path) -> PathBuf {
     link(Path::new(real), &programs.join("mysqld"));
     std::fs::write(programs.join("mysqld.my"), format!(r#"{{"components": "file://{COMPONENT}"}}"#)).unwrap();
     link(&component, &plugins.join(format!("{COMPONENT}.so")));
+    // The folder takes the place of the server's own one.
+    let clone = component.with_file_name("mysql_clone.so");
+    if clone.exists() {
+        link(&clone, &plugins.join("mysql_clone.so"));
+    }
     let keys = instance.join("keys");
     let config = format!(r#"{{"path": "{}", "read_only": false}}"#, keys.display());
     std::fs::write(plugins.join(format!("{COMPONENT}.cnf")), config).unwrap();
