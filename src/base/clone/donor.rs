@@ -27,6 +27,11 @@ pub enum CloneObstacle {
         /// The account, as it must stand in a statement.
         account: String,
     },
+    /// Clone mode cannot be entered for another reason: a proxy before the server, for example.
+    Mode {
+        /// What was said.
+        why: String,
+    },
     /// The largest packet is too small.
     Packet {
         /// `max_allowed_packet`, bytes.
@@ -48,6 +53,7 @@ impl CloneObstacle {
             Self::Version { .. } => "clone-version",
             Self::Plugin => "clone-plugin",
             Self::Privilege { .. } => "clone-privilege",
+            Self::Mode { .. } => "clone-mode",
             Self::Packet { .. } => "clone-packet",
             Self::Redo => "clone-redo",
             Self::Tables { .. } => "clone-tables",
@@ -60,6 +66,7 @@ impl CloneObstacle {
             Self::Version { version } => format!("MySQL clones itself from 8.0.17 on, the server is {version}"),
             Self::Plugin => "the server has no clone plugin".to_owned(),
             Self::Privilege { account } => format!("{account} lacks BACKUP_ADMIN"),
+            Self::Mode { why } => format!("clone mode cannot be entered: {why}"),
             Self::Packet { bytes } => format!("max_allowed_packet is {bytes} bytes, a clone needs {PACKET_BYTES_MIN}"),
             Self::Redo => "the server's redo log is switched off".to_owned(),
             Self::Tables { engines } => format!("rows that a clone does not copy: {}", named(engines)),
@@ -69,7 +76,7 @@ impl CloneObstacle {
     /// The statement that mends it, if one does.
     pub fn fix(&self) -> Option<String> {
         match self {
-            Self::Version { .. } => None,
+            Self::Version { .. } | Self::Mode { .. } => None,
             Self::Plugin => Some(INSTALL_PLUGIN.to_owned()),
             Self::Privilege { account } => Some(grant(account)),
             Self::Packet { .. } => Some(RAISE_PACKET.to_owned()),
@@ -117,7 +124,8 @@ pub async fn clone_obstacles(
         Err(trouble) => match server_code(&trouble.error) {
             Some(NO_PLUGIN) => found.push(CloneObstacle::Plugin),
             Some(NO_PRIVILEGE) => found.push(CloneObstacle::Privilege { account }),
-            _ => return Err(trouble.error),
+            Some(_) => found.push(CloneObstacle::Mode { why: trouble.error.chain() }),
+            None => return Err(trouble.error),
         },
     }
     if let Some(bytes) = facts.max_allowed_packet.filter(|bytes| *bytes < PACKET_BYTES_MIN) {
