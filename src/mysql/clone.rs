@@ -10,6 +10,7 @@
 pub mod descriptor;
 pub mod packet;
 pub mod record;
+pub mod trx_sys;
 
 /// The number of InnoDB among the storage engines; only its data is cloned.
 pub const INNODB: u8 = 12;

@@ -36,9 +36,11 @@ fn make(instance: &Path, manifest: &str, config: &str) -> PathBuf {
     link(Path::new(real), &programs.join("mysqld"));
     std::fs::write(programs.join("mysqld.my"), manifest).unwrap();
     link(&component, &plugins.join(format!("{COMPONENT}.so")));
-    // What an encrypted donor of a clone has beside it.
+    // The folder takes the place of the server's own one.
     let clone = component.with_file_name("mysql_clone.so");
-    link(&clone, &plugins.join("mysql_clone.so"));
+    if clone.exists() {
+        link(&clone, &plugins.join("mysql_clone.so"));
+    }
     std::fs::write(plugins.join(format!("{COMPONENT}.cnf")), config).unwrap();
     let program = instance.join("mysqld");
     let ours = wrapper
