@@ -122,7 +122,10 @@ pub(in crate::restore) fn options(base: &BaseManifest) -> Result<Vec<String>> {
 
 /// `innodb_data_file_path` for files that all lie below the data directory.
 fn data_file_path(text: &str) -> Result<String> {
-    let odd = || Error::corrupt(format!("the manifest has an innodb_data_file_path of {text:?}"));
+    let odd = || {
+        Error::corrupt(format!("the manifest has an innodb_data_file_path of {text:?}"))
+            .hint("no server is started with it: choose another base backup with --base")
+    };
     let file = |part: &str| {
         let (name, size) = part.split_once(':').ok_or_else(odd)?;
         let plain =
@@ -131,7 +134,7 @@ fn data_file_path(text: &str) -> Result<String> {
         if !plain || size.contains("raw") {
             return Err(odd());
         }
-        Ok(format!("{}:{size}", system_place(name)?.display()))
+        Ok(format!("{}:{size}", system_place(name).map_err(|_| odd())?.display()))
     };
     Ok(text.split(';').map(file).collect::<Result<Vec<_>>>()?.join(";"))
 }

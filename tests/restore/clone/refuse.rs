@@ -53,7 +53,7 @@ fn a_clone_is_for_a_data_directory_of_the_same_kind() {
     refused(&config, &[], 5, &["on aarch64"]);
     put_back(former.clone());
     edit(&config, &id, |manifest| manifest["settings"]["innodb_data_file_path"] = json!("../ibdata1:12M:autoextend"));
-    refused(&config, &[], 10, &["leads upward"]);
+    refused(&config, &[], 10, &["innodb_data_file_path"]);
     put_back(former.clone());
 
     // A manifest that says less than there is: found out while files are written; one that says another place: behind it.

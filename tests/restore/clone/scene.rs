@@ -23,7 +23,7 @@ pub(crate) const KINDS: &[(&str, &str)] = &[
     ("generalzip", "TABLESPACE ts_zip ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8"),
     ("generalsecret", "TABLESPACE ts_secret ENCRYPTION='Y'"),
     ("generalfar", "TABLESPACE ts_far"),
-    ("system", "TABLESPACE innodb_system"),
+    ("shared", "TABLESPACE innodb_system"),
     ("far", "DATA DIRECTORY='EXTERNAL'"),
     ("farsecret", "ENCRYPTION='Y' DATA DIRECTORY='EXTERNAL'"),
     (
