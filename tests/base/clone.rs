@@ -74,7 +74,7 @@ pub(super) fn archived_redo(server: &Mysqld) -> u64 {
 
 /// Changes definitions for as long as `until` is false: tables made, renamed, rebuilt, emptied, dropped, partitioned.
 fn ddl(server: &Mysqld, until: &AtomicBool) -> u32 {
-    let mut rounds = 0;
+    let mut rounds = 0_u32;
     while !until.load(Ordering::Relaxed) {
         server.sql(&format!(
             "CREATE TABLE ddl.a{rounds} (id INT PRIMARY KEY, v VARCHAR(200)); INSERT INTO ddl.a{rounds} VALUES (1, 'x');
