@@ -276,7 +276,7 @@ impl BaseJob {
         let started_us = clock::now_us();
         let id = BaseManifest::id_of(started_us, name.as_str());
         progress.begin();
-        tracing::info!(base = %id, %server, %tool, reason, "a base backup begins");
+        tracing::info!(base = %id, %server, %tool, because = reason, "a base backup begins");
         let site = Site { source: &self.source, facts: &facts, options: &self.options };
         let begun = |engine| *started.lock().unwrap_or_else(PoisonError::into_inner) = engine;
         begun(Some(Arc::clone(&engine)));

@@ -45,6 +45,9 @@ pub use self::donor::{CloneObstacle, clone_obstacles};
 /// How long the donor's end of a clone that was given up is waited for.
 const CLEAN_UP_LIMIT: Duration = Duration::from_secs(45);
 
+/// In the DDL word, with DDL allowed: how long the donor's clone and DDL wait for each other, seconds.
+const DDL_PATIENCE_S: u32 = 300;
+
 /// What a data directory made of the clone must agree with, beside what every backup keeps.
 const SETTINGS: &[&str] = &[
     "innodb_data_file_path",
@@ -137,7 +140,8 @@ impl Engine for CloneEngine {
 /// Whether the donor leaves DDL alone, or for how long it may wait for the lock that holds DDL back.
 fn ddl_word(site: &Site<'_>) -> u32 {
     if allows_ddl(&site.facts.version) && site.options.ddl == DdlRule::Watch {
-        return DDL_ALLOWED;
+        // With a time of 0 any DDL would end the clone; this is the server's own default.
+        return DDL_ALLOWED | DDL_PATIENCE_S;
     }
     u32::try_from(site.options.lock_wait.as_secs()).unwrap_or(u32::MAX).clamp(1, DDL_ALLOWED - 1)
 }

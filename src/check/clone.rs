@@ -8,6 +8,7 @@ use crate::error::Kind;
 /// Judges for the configured engine, or for none.
 pub(super) fn judge(survey: &Survey, engine: Option<EngineName>, findings: &mut Vec<Finding>) {
     let obstacles = match &survey.clone {
+        _ if survey.facts.version.is_mariadb => return,
         None => return,
         Some(Ok(obstacles)) => obstacles,
         Some(Err(error)) => {

@@ -29,7 +29,7 @@ use crate::mysql::clone::INNODB;
 use crate::mysql::clone::descriptor::{State, StateChange, first_locator};
 use crate::mysql::clone::packet::{Command, Locator, VERSION};
 use crate::mysql::clone::record::{MAGIC, record_head};
-use crate::mysql::{Connection, SourceOptions};
+use crate::mysql::{Connection, SourceOptions, server_code};
 use crate::position::Position;
 
 /// Silence after which the donor counts as gone: it is heard every few seconds while it waits, but a slow disk or many
@@ -132,7 +132,7 @@ impl Receiver {
         match done {
             Ok(()) => self.finish().await,
             Err(trouble) => {
-                self.give_up().await;
+                self.give_up(server_code(&trouble.error).is_some()).await;
                 Err(trouble)
             }
         }
@@ -207,8 +207,13 @@ impl Receiver {
         }
     }
 
-    /// Has the donor give up, as far as it still listens.
-    async fn give_up(mut self) {
+    /// Has the donor give up, as far as it still listens. If it has `ended` the clone itself, it waits for us to leave: until
+    /// then DDL may wait for it.
+    async fn give_up(mut self, ended: bool) {
+        if ended {
+            tokio::join!(self.data.leave(), self.acks.leave());
+            return;
+        }
         let state = self.watch.state().unwrap_or(State::Init);
         let change = StateChange { state, task: 0, chunks: 0, files: 0, estimate: 0, disk_estimate: 0, flags: 0 };
         let Ok(ack) = self.ack(INTERRUPTED, change) else { return };

@@ -56,7 +56,7 @@ pub(super) fn refusal(error: ServerError, account: &str) -> Trouble {
         ),
         DDL_IN_PROGRESS => busy(
             "a statement that changes definitions ended the clone",
-            "the server's clone_ddl_timeout is 0: raise it",
+            "base.ddl = \"lock\" makes DDL wait for the clone",
         ),
         _ => error.into_error("the server gives no clone").into(),
     }

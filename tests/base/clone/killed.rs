@@ -29,6 +29,8 @@ fn all_is_well(server: &Mysqld, direct: &AgentConfig, finished: usize) {
     assert_eq!(counts(direct).0, finished, "a half backup is seen as one");
     take(direct);
     assert_eq!(counts(direct).0, finished + 1);
+    // Neither does it keep the files.
+    server.sql("RENAME TABLE d.t TO d.moved; RENAME TABLE d.moved TO d.t");
     wait_until("the donor keeps no redo", Duration::from_secs(60), || archived_redo(server) == 0);
 }
 

@@ -25,6 +25,7 @@ fn each_refusal_is_mended_by_the_statement_that_comes_with_it() {
     server.create_agent_user("binvault", PASSWORD);
     server.sql("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY)");
     let config = config(&server, "engine = \"clone\"\ngive_up_after = \"1s\"");
+    config.archive_now();
     for (trouble, code, id, words) in [
         ("SELECT 1", 5, "clone-plugin", "INSTALL PLUGIN clone SONAME 'mysql_clone.so';"),
         ("SELECT 1", 4, "clone-privilege", "GRANT BACKUP_ADMIN ON *.* TO 'binvault'@'%';"),

@@ -37,13 +37,13 @@ fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
     let config = AgentConfig::with(&server, &format!("s3://{}/x", s3::BUCKET), &settings);
     proxy.before(&config, &server);
     proxy.hold_at(super::proxy::FILE_COPY);
-    let mut agent = config.spawn_with(&["base"]);
+    let mut agent = config.spawn_with(&["-v", "base"]);
     proxy.wait_held();
     // Every page changes while files are copied, so all of them come again.
     server.sql("UPDATE d.t SET n = n + 1");
     proxy.hold_at(PAGE_COPY);
     proxy.wait_held();
-    store.switches.delay_ms.store(20_000, Ordering::SeqCst);
+    store.switches.delay_ms.store(5_000, Ordering::SeqCst);
     proxy.release();
     let clones = || server.sql("SHOW PROCESSLIST").lines().filter(|line| line.contains("lone")).count();
     wait_until("the donor is through with it", Duration::from_secs(90), || clones() == 0);

@@ -76,7 +76,8 @@ impl Stream {
                 let length = be32(bytes, 32);
                 match state {
                     2 => {
-                        drop(self.pieces.entry(be32(bytes, 28)).or_default().insert(be64(bytes, 36), u64::from(length)))
+                        let pieces = self.pieces.entry(be32(bytes, 28)).or_default();
+                        pieces.insert(be64(bytes, 36), u64::from(length));
                     }
                     3 => self.pages += 1,
                     _ => {}
