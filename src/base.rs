@@ -276,7 +276,7 @@ impl BaseJob {
         let started_us = clock::now_us();
         let id = BaseManifest::id_of(started_us, name.as_str());
         progress.begin();
-        tracing::info!(base = %id, %server, %tool, because = reason, "a base backup begins");
+        tracing::info!(base = %id, %server, %tool, %reason, "a base backup begins");
         let site = Site { source: &self.source, facts: &facts, options: &self.options };
         let begun = |engine| *started.lock().unwrap_or_else(PoisonError::into_inner) = engine;
         begun(Some(Arc::clone(&engine)));
@@ -329,7 +329,7 @@ impl BaseJob {
             recipients: &self.recipients,
             compress: self.compress,
             part_bytes: self.options.part_bytes.unwrap_or_else(|| engine.part_bytes()),
-            uploads: self.uploads,
+            uploads: self.uploads.min(engine.uploads_max()),
             progress,
         };
         let stored = pump.run(running.as_mut()).await?;
