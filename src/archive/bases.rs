@@ -30,7 +30,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::position::{BinlogFile, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 use crate::store::{self, Key, Put};
 
-pub use read::read_base;
+pub use read::{BaseReader, read_base};
 
 const FOLDER: &str = "bases/";
 const MANIFEST: &str = "manifest.json";

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "figures for whoever runs this with --nocapture")]
 
 mod branches;
+mod clone;
 mod damage;
 mod drill;
 mod interrupt;
