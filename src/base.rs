@@ -123,8 +123,8 @@ struct Survey {
 struct Choice {
     engine: Arc<dyn Engine>,
     name: EngineName,
-    /// Empty where it is configured.
-    reason: String,
+    /// `None` where it is configured.
+    reason: Option<String>,
 }
 
 /// The engine of the try that is on its way, if something of it may have to be cleaned up.
@@ -162,7 +162,7 @@ impl BaseJob {
         let Choice { engine, name, reason } = self.choose(&mut survey).await?;
         Ok(Plan {
             engine: name,
-            reason: Some(reason).filter(|reason| !reason.is_empty()),
+            reason,
             tool: engine.tool().await?,
             server: survey.server,
             server_version: survey.facts.version.to_string(),
@@ -228,11 +228,11 @@ impl BaseJob {
     /// The configured engine; else a clone where the server gives one that is all of it, else mysqldump.
     async fn choose(&self, survey: &mut Survey) -> Result<Choice> {
         if let Some(name) = self.options.engine {
-            return Ok(Choice { engine: self.engine(name)?, name, reason: String::new() });
+            return Ok(Choice { engine: self.engine(name)?, name, reason: None });
         }
         let obstacles = clone_obstacles(&self.source, &survey.facts, &mut survey.asked).await?;
         let (name, reason) = engine_for(&obstacles);
-        Ok(Choice { engine: self.engine(name)?, name, reason })
+        Ok(Choice { engine: self.engine(name)?, name, reason: Some(reason) })
     }
 
     /// Asks the server who it is, and refuses one that the archive does not know.
@@ -276,7 +276,8 @@ impl BaseJob {
         let started_us = clock::now_us();
         let id = BaseManifest::id_of(started_us, name.as_str());
         progress.begin();
-        tracing::info!(base = %id, %server, %tool, because = reason, "a base backup begins");
+        let reason = reason.as_deref().unwrap_or("it is configured");
+        tracing::info!(base = %id, %server, %tool, reason, "a base backup begins");
         let site = Site { source: &self.source, facts: &facts, options: &self.options };
         let begun = |engine| *started.lock().unwrap_or_else(PoisonError::into_inner) = engine;
         begun(Some(Arc::clone(&engine)));
@@ -329,7 +330,7 @@ impl BaseJob {
             recipients: &self.recipients,
             compress: self.compress,
             part_bytes: self.options.part_bytes.unwrap_or_else(|| engine.part_bytes()),
-            uploads: self.uploads,
+            uploads: self.uploads.min(engine.uploads_max()),
             progress,
         };
         let stored = pump.run(running.as_mut()).await?;

@@ -101,6 +101,11 @@ impl Engine for CloneEngine {
         8 << 20
     }
 
+    /// Files can be such that nothing shrinks them.
+    fn uploads_max(&self) -> usize {
+        3
+    }
+
     async fn start(&self, site: &Site<'_>) -> Result<Box<dyn Running>, Trouble> {
         if !speaks(&site.facts.version) {
             let message = format!("MySQL clones itself from 8.0.17 on, the server is {}", site.facts.version);

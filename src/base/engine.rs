@@ -47,6 +47,11 @@ pub(super) trait Engine: Send + Sync {
         16 << 20
     }
 
+    /// The most parts on their way to the store, whatever is configured: their bytes are in memory.
+    fn uploads_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Starts a backup.
     async fn start(&self, site: &Site<'_>) -> Result<Box<dyn Running>, Trouble>;
 

@@ -44,8 +44,10 @@ pub(super) struct Watch {
     is_tls: bool,
     facts: CloneFacts,
     locator: Option<Locator>,
-    /// The state that has begun.
+    /// The state that has begun last.
     state: Option<State>,
+    /// It has not ended.
+    open: bool,
     /// Data that were announced.
     announced: Option<Data>,
     /// Sizes of the data files by their number.
@@ -66,6 +68,7 @@ impl Watch {
             facts: CloneFacts::default(),
             locator: None,
             state: None,
+            open: false,
             announced: None,
             files: BTreeMap::new(),
             redo: BTreeMap::new(),
@@ -160,14 +163,14 @@ impl Watch {
             Some(State::PageCopy) => State::RedoCopy,
             Some(State::RedoCopy | State::Done) => State::Done,
         };
-        if change.is_start() && change.state == next {
-            self.state = Some(next);
+        if change.is_start() && change.state == next && !self.open {
+            (self.state, self.open) = (Some(next), true);
             return Ok(Step::Begun(next));
         }
         // The first one has no beginning.
-        let ends = Some(change.state) == self.state || (self.state.is_none() && change.state == State::Init);
-        if change.is_end() && ends {
-            self.state = Some(change.state);
+        let is_first = self.state.is_none() && change.state == State::Init;
+        if change.is_end() && (is_first || (self.open && Some(change.state) == self.state)) {
+            (self.state, self.open) = (Some(change.state), false);
             return Ok(Step::Ended(change));
         }
         Err(Error::corrupt(format!("the donor goes from {:?} to {change:?}", self.state)))
@@ -198,7 +201,7 @@ impl Watch {
             None => {}
         }
         let least = NEW_FILE_PAGES.saturating_mul(u64::from(self.facts.innodb_page_size));
-        let size = if self.state == Some(State::FileCopy) { file.size } else { file.size.max(least) };
+        let size = if file.state == State::FileCopy { file.size } else { file.size.max(least) };
         let known = self.files.entry(file.index).or_insert(size);
         *known = (*known).max(file.size);
         Ok(())

@@ -27,8 +27,8 @@ fn each_refusal_is_mended_by_the_statement_that_comes_with_it() {
     let config = config(&server, "engine = \"clone\"\ngive_up_after = \"1s\"");
     config.archive_now();
     for (trouble, code, id, words) in [
-        ("SELECT 1", 5, "clone-plugin", "INSTALL PLUGIN clone SONAME 'mysql_clone.so';"),
         ("SELECT 1", 4, "clone-privilege", "GRANT BACKUP_ADMIN ON *.* TO 'binvault'@'%';"),
+        ("SELECT 1", 5, "clone-plugin", "INSTALL PLUGIN clone SONAME 'mysql_clone.so';"),
         ("SET GLOBAL max_allowed_packet = 1048576", 5, "clone-packet", "SET GLOBAL max_allowed_packet"),
         ("ALTER INSTANCE DISABLE INNODB REDO_LOG", 5, "clone-redo", "ALTER INSTANCE ENABLE INNODB REDO_LOG;"),
     ] {
