@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore fmt clippy doc deny check
+.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ soak-roundtrip: ## all workloads, many rounds: archived, exported, compared
 
 soak-restore: ## restores to 20 random targets in a history written under load, each held against the stock tools
 	BINVAULT_RESTORE_TARGETS=20 $(CARGO) test $(LOCKED) --test restore random -- --nocapture
+
+soak-clone: ## 20 clones under load at random moments, each restored to a random place behind it and held against the stock tools
+	BINVAULT_CLONE_ROUNDS=20 $(CARGO) test $(LOCKED) --test restore clones_under_load -- --nocapture
 
 fmt: ## format the sources
 	$(CARGO) fmt

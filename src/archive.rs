@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::error::{Context, Result};
 use crate::store::{self, Key, ListDepth, SharedStore};
 
-pub use bases::{BaseContent, BaseManifest, BasePart, Bases, Coordinates, part_key, read_base};
+pub use bases::{BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates, part_key, read_base};
 pub use beacon::Beacon;
 pub use cover::{Cover, Piece};
 pub use drills::Drill;

@@ -10,10 +10,11 @@
 //!
 //! Invariants: the manifest comes last, after the tool has ended well, its output was whole and its coordinates were
 //! held against the server's binlog; whatever fails before leaves parts without a manifest, and nothing is deleted;
-//! nothing of the data touches a local disk; production is never made to wait longer than the configured limits; one
+//! nothing of the data touches a local disk but sealed under a key that is in memory only; production is never made to wait longer than the configured limits; one
 //! backup at a time is taken of a server.
 
 mod access;
+mod clone;
 mod command;
 mod dump_text;
 mod engine;
@@ -28,13 +29,13 @@ mod server;
 mod statement;
 mod tool;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-use self::engine::{Engine, Site, Trouble};
+use self::engine::{Ending, Engine, Site, Trouble};
 use self::server::PROGRAM;
 use crate::archive::{Archive, BaseManifest, BasePart};
 use crate::chunk::FORMAT_VERSION;
@@ -47,6 +48,7 @@ use crate::mysql::{Connection, SourceOptions};
 use crate::position::ServerUuid;
 use crate::retry::{RetryOptions, Stopped, retry};
 
+pub use clone::{CloneObstacle, clone_obstacles};
 pub use options::{BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName};
 pub use schedule::Schedule;
 
@@ -114,14 +116,27 @@ struct Stored {
 struct Survey {
     facts: ServerFacts,
     server: ServerUuid,
-    settings: BTreeMap<String, String>,
+    asked: Connection,
 }
+
+/// The engine that takes a backup, and why it is this one.
+struct Choice {
+    engine: Arc<dyn Engine>,
+    name: EngineName,
+    /// `None` where it is configured.
+    reason: Option<String>,
+}
+
+/// The engine of the try that is on its way, if something of it may have to be cleaned up.
+type Started = Mutex<Option<Arc<dyn Engine>>>;
 
 /// What would be done.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The engine.
     pub engine: EngineName,
+    /// Why it is this one, if it was chosen by what the server can.
+    pub reason: Option<String>,
     /// Its tool, as it names itself.
     pub tool: String,
     /// The server.
@@ -140,16 +155,19 @@ impl BaseJob {
     /// # Errors
     /// What would keep it from being taken, as far as that can be seen beforehand.
     pub async fn plan(&self) -> Result<Plan> {
-        let engine = self.engine()?;
-        let tool = engine.tool().await?;
-        let Survey { facts, server, .. } = self.survey().await?;
+        if let Some(name) = self.options.engine {
+            self.engine(name)?.tool().await?;
+        }
+        let mut survey = self.survey().await?;
+        let Choice { engine, name, reason } = self.choose(&mut survey).await?;
         Ok(Plan {
-            engine: self.options.engine,
-            tool,
-            server,
-            server_version: facts.version.to_string(),
+            engine: name,
+            reason,
+            tool: engine.tool().await?,
+            server: survey.server,
+            server_version: survey.facts.version.to_string(),
             estimated_bytes: self.estimate().await,
-            left_out: engine.left_out(),
+            left_out: engine.left_out(&mut survey.asked).await?,
         })
     }
 
@@ -167,7 +185,9 @@ impl BaseJob {
     /// # Errors
     /// The last try's error; [`Kind::Clash`] if another backup is on its way; [`Kind::Failed`] if told to stop.
     pub async fn take(&self, progress: &Arc<Progress>, stop: &CancellationToken) -> Result<BaseManifest> {
-        let engine = self.engine()?;
+        if let Some(name) = self.options.engine {
+            self.engine(name)?;
+        }
         let schedule = RetryOptions {
             first_ms: 5_000,
             max_ms: 300_000,
@@ -180,14 +200,15 @@ impl BaseJob {
             trouble.error.is_retryable() && (trouble.busy || before.saturating_add(1) < FAILURES_MAX)
         };
         let what = || "the base backup".to_owned();
-        let started = AtomicBool::new(false);
-        let attempt = || Box::pin(self.attempt(engine.as_ref(), &started, progress));
+        let started = Started::default();
+        let attempt = || Box::pin(self.attempt(&started, progress));
         match retry(attempt, &schedule, again, what, stop).await {
             Ok(manifest) => Ok(manifest),
             Err(Stopped::Failed { error, .. }) => Err(error.error.context("take a base backup")),
             Err(Stopped::Cancelled(_)) => {
                 // The try was dropped where it stood, and its tool with it.
-                if started.load(Ordering::Relaxed) {
+                let engine = started.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(engine) = engine {
                     engine.clean_up(&self.source).await;
                 }
                 Err(Error::failed("stopped: no base backup was taken").definite())
@@ -195,12 +216,23 @@ impl BaseJob {
         }
     }
 
-    fn engine(&self) -> Result<Box<dyn Engine>> {
-        match (self.options.engine, &self.options.command) {
-            (EngineName::Mysqldump, _) => Ok(Box::new(mysqldump::Mysqldump::new(&self.options))),
-            (EngineName::Command, Some(command)) => Ok(Box::new(command::CommandEngine::new(command.clone()))),
+    fn engine(&self, name: EngineName) -> Result<Arc<dyn Engine>> {
+        match (name, &self.options.command) {
+            (EngineName::Clone, _) => Ok(Arc::new(clone::CloneEngine::default())),
+            (EngineName::Mysqldump, _) => Ok(Arc::new(mysqldump::Mysqldump::new(&self.options))),
+            (EngineName::Command, Some(command)) => Ok(Arc::new(command::CommandEngine::new(command.clone()))),
             (EngineName::Command, None) => Err(Error::config("base.command.backup is not set")),
         }
+    }
+
+    /// The configured engine; else a clone where the server gives one that is all of it, else mysqldump.
+    async fn choose(&self, survey: &mut Survey) -> Result<Choice> {
+        if let Some(name) = self.options.engine {
+            return Ok(Choice { engine: self.engine(name)?, name, reason: None });
+        }
+        let obstacles = clone_obstacles(&self.source, &survey.facts, &mut survey.asked).await?;
+        let (name, reason) = engine_for(&obstacles);
+        Ok(Choice { engine: self.engine(name)?, name, reason: Some(reason) })
     }
 
     /// Asks the server who it is, and refuses one that the archive does not know.
@@ -208,14 +240,13 @@ impl BaseJob {
         let mut connection = Connection::connect(&self.source, PROGRAM).await?;
         let facts = ServerFacts::read(&mut connection).await?;
         server::end_of_log(&mut connection).await?;
-        let settings = server::settings(&mut connection).await?;
         let server = facts.server_uuid.map(ServerUuid).filter(|_| !facts.version.is_mariadb).ok_or_else(|| {
             Error::new(Kind::Unfit, format!("the server is no MySQL 5.7 or later ({})", facts.version))
                 .hint("binvault archives MySQL 5.7 and later")
         })?;
         let known = self.archive.servers().await?;
         if known.is_empty() || known.contains(&server) {
-            return Ok(Survey { facts, server, settings });
+            return Ok(Survey { facts, server, asked: connection });
         }
         let names: Vec<String> = known.iter().map(ToString::to_string).collect();
         let message = format!(
@@ -229,25 +260,31 @@ impl BaseJob {
     }
 
     /// One try. `started` is set while something of the engine's may have to be cleaned up.
-    async fn attempt(
-        &self,
-        engine: &dyn Engine,
-        started: &AtomicBool,
-        progress: &Arc<Progress>,
-    ) -> Result<BaseManifest, Trouble> {
+    async fn attempt(&self, started: &Started, progress: &Arc<Progress>) -> Result<BaseManifest, Trouble> {
+        if let Some(name) = self.options.engine {
+            // A tool that is not there is said before anything is asked.
+            self.engine(name)?.tool().await?;
+        }
+        let mut survey = self.survey().await?;
+        let Choice { engine, name, reason } = self.choose(&mut survey).await?;
         let tool = engine.tool().await?;
-        let Survey { facts, server, settings } = self.survey().await?;
+        let left_out = engine.left_out(&mut survey.asked).await?;
+        let settings = server::settings(&mut survey.asked, engine.settings()).await?;
+        let Survey { facts, server, asked } = survey;
+        drop(asked);
         let only = server::one_at_a_time(&self.source, self.archive.id()).await?;
         let started_us = clock::now_us();
-        let id = BaseManifest::id_of(started_us, self.options.engine.as_str());
+        let id = BaseManifest::id_of(started_us, name.as_str());
         progress.begin();
-        tracing::info!(base = %id, %server, %tool, "a base backup begins");
+        let reason = reason.as_deref().unwrap_or("it is configured");
+        tracing::info!(base = %id, %server, %tool, reason, "a base backup begins");
         let site = Site { source: &self.source, facts: &facts, options: &self.options };
-        started.store(true, Ordering::Relaxed);
-        let copied = self.copy(engine, &site, &id, progress).await;
+        let begun = |engine| *started.lock().unwrap_or_else(PoisonError::into_inner) = engine;
+        begun(Some(Arc::clone(&engine)));
+        let copied = self.copy(engine.as_ref(), &site, &id, progress).await;
         engine.clean_up(&self.source).await;
-        started.store(false, Ordering::Relaxed);
-        let (stored, coordinates) = copied?;
+        begun(None);
+        let (stored, Ending { coordinates, clone }) = copied?;
         if only.is_lost() {
             // Another may have begun meanwhile; both are whole, so this is no reason to throw this one away.
             tracing::warn!(base = %id, "the connection that kept other base backups away was lost meanwhile");
@@ -256,7 +293,7 @@ impl BaseJob {
             format: FORMAT_VERSION,
             archive: self.archive.id(),
             id,
-            engine: self.options.engine.as_str().to_owned(),
+            engine: name.as_str().to_owned(),
             content: engine.content(),
             server,
             server_version: facts.version.to_string(),
@@ -266,8 +303,9 @@ impl BaseJob {
             raw_bytes: stored.raw_bytes,
             stored_bytes: stored.stored_bytes,
             tool,
-            left_out: engine.left_out(),
+            left_out,
             settings,
+            clone,
             parts: stored.parts,
         };
         self.archive.put_manifest(&manifest).await.context(|| format!("finish base backup {}", manifest.id))?;
@@ -284,22 +322,33 @@ impl BaseJob {
         site: &Site<'_>,
         id: &str,
         progress: &Arc<Progress>,
-    ) -> Result<(Stored, crate::archive::Coordinates), Trouble> {
+    ) -> Result<(Stored, Ending), Trouble> {
         let mut running = engine.start(site).await?;
         let pump = pump::Pump {
             archive: &self.archive,
             id,
             recipients: &self.recipients,
             compress: self.compress,
-            part_bytes: self.options.part_bytes,
-            uploads: self.uploads,
+            part_bytes: self.options.part_bytes.unwrap_or_else(|| engine.part_bytes()),
+            uploads: self.uploads.min(engine.uploads_max()),
             progress,
         };
         let stored = pump.run(running.as_mut()).await?;
-        let coordinates = running.finish(site).await?;
+        let ending = running.finish(site).await?;
         if stored.raw_bytes == 0 {
             return Err(Error::failed("the tool ended well, but has written nothing").into());
         }
-        Ok((stored, coordinates))
+        Ok((stored, ending))
+    }
+}
+
+/// The engine for a server with these obstacles to a clone, and why. A clone that lacks rows is nobody's default.
+pub fn engine_for(obstacles: &[CloneObstacle]) -> (EngineName, String) {
+    match obstacles.first() {
+        None => (EngineName::Clone, "the server gives a clone".to_owned()),
+        Some(obstacle) => {
+            let more = obstacle.fix().map(|fix| format!(" ({fix})")).unwrap_or_default();
+            (EngineName::Mysqldump, format!("no clone: {}{more}", obstacle.title()))
+        }
     }
 }

@@ -31,6 +31,7 @@
 //! somebody should know of; a `note` is information.
 
 mod archive;
+mod clone;
 mod history;
 mod judge;
 mod keys;
@@ -40,6 +41,7 @@ mod survey;
 
 use serde::{Serialize, Serializer};
 
+use crate::base::{BaseOptions, EngineName};
 use crate::chunk::keys::{Identities, Recipients};
 use crate::config::{AgentOptions, Config, Objectives};
 use crate::error::{Error, Kind, Result};
@@ -53,6 +55,8 @@ pub struct CheckOptions {
     pub source: Option<Result<SourceOptions>>,
     /// The agent, whose identity must be free.
     pub agent: Result<AgentOptions>,
+    /// How base backups are taken.
+    pub base: Result<BaseOptions>,
     /// The archive's store.
     pub store: Result<StoreOptions>,
     /// Whom chunks are sealed to.
@@ -69,6 +73,7 @@ impl CheckOptions {
         Self {
             source: config.has_source().then(|| config.source()),
             agent: config.agent(false),
+            base: config.base(None),
             store: config.store(false),
             recipients: config.recipients(),
             objectives: config.objectives(),
@@ -252,11 +257,11 @@ impl Serialize for Report {
 /// Looks at everything that can be looked at. Takes at most about a minute and a half, on a store and a server that
 /// both hang; a second where they answer.
 pub async fn check(options: CheckOptions) -> Report {
-    let CheckOptions { source, agent, store, recipients, objectives, identities } = options;
+    let CheckOptions { source, agent, base, store, recipients, objectives, identities } = options;
     let mut findings = Vec::new();
     let (archive, surveyed) = tokio::join!(
         Box::pin(archive::examine(store, &mut findings)),
-        Box::pin(survey::survey(source.as_ref().and_then(|source| source.as_ref().ok()))),
+        Box::pin(survey::survey(source.as_ref().and_then(|source| source.as_ref().ok()), asks_for_clone(&base))),
     );
     let asked = surveyed.as_ref().and_then(|survey| survey.as_ref().ok());
     if let Some(archive) = archive.as_ref().and_then(|examined| examined.archive.as_ref()) {
@@ -271,6 +276,7 @@ pub async fn check(options: CheckOptions) -> Report {
         (Some(Ok(source)), Some(Err(error))) => findings.push(judge::not_connected(source, &error)),
         (Some(Ok(source)), Some(Ok(mut survey))) => {
             judge::judge(&survey, agent.as_ref().ok(), archive.as_ref(), &mut findings);
+            clone::judge(&survey, base.as_ref().ok().and_then(|base| base.engine), &mut findings);
             if let Some(archive) = &archive {
                 history::judge(&mut survey, source, archive, &mut findings).await;
             }
@@ -282,6 +288,11 @@ pub async fn check(options: CheckOptions) -> Report {
     }
     keys::judge(&recipients, identities, archive.as_ref(), &mut findings).await;
     Report::new(findings)
+}
+
+/// Whether a clone is wanted, or is what would be taken if the server gives one.
+fn asks_for_clone(base: &Result<BaseOptions>) -> bool {
+    base.as_ref().is_ok_and(|base| matches!(base.engine, None | Some(EngineName::Clone)))
 }
 
 #[cfg(test)]

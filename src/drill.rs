@@ -57,9 +57,15 @@ pub async fn drill(archive: &Archive, options: &DrillOptions) -> Result<Drilled>
     let (started_us, since) = (clock::now_us(), clock::monotonic());
     let name: String = Uuid::new_v4().simple().to_string().chars().take(8).collect();
     let datadir = options.server.datadir.join(format!("binvault-drill-{name}"));
+    let mut server = options.server.clone();
+    // The keyring of a throw-away server goes with its data, unless the server knows one place only.
+    server.keyring = Some(server.keyring.unwrap_or_else(|| datadir.join("keyring")));
+    server.datadir.clone_from(&datadir);
+    let keyring = Keyring::of(&server.keyring_path());
     let mut planned = None;
-    let result = run(archive, options, datadir.clone(), &mut planned).await;
+    let result = run(archive, options, server, &mut planned).await;
     if options.stop.is_cancelled() {
+        keyring.remove()?;
         remove(&datadir)?;
         return Err(result.err().unwrap_or_else(|| Error::failed("told to stop")));
     }
@@ -67,6 +73,7 @@ pub async fn drill(archive: &Archive, options: &DrillOptions) -> Result<Drilled>
     let record = record(options, planned.as_ref(), &result, started_us, seconds);
     archive.put_drill(&record).await?;
     if !options.keep {
+        keyring.remove()?;
         remove(&datadir)?;
     }
     Ok(Drilled { record, datadir: options.keep.then_some(datadir), error: failure(result) })
@@ -75,7 +82,7 @@ pub async fn drill(archive: &Archive, options: &DrillOptions) -> Result<Drilled>
 async fn run(
     archive: &Archive,
     options: &DrillOptions,
-    datadir: PathBuf,
+    server: DatadirOptions,
     planned: &mut Option<Plan>,
 ) -> Result<Restored> {
     let plan = planned.insert(plan(archive, &options.plan).await?);
@@ -84,7 +91,7 @@ async fn run(
         plan: plan.clone(),
         read: ReadOptions::clone(&options.plan.read),
         load: options.load.clone(),
-        into: Into::Datadir(DatadirOptions { datadir, keep_running: false, ..options.server.clone() }),
+        into: Into::Datadir(DatadirOptions { keep_running: false, ..server }),
         examine: options.examine.clone(),
         on_step: Arc::clone(&options.on_step),
         stop: options.stop.clone(),
@@ -134,6 +141,21 @@ fn record(
         assertions: u64::try_from(held).unwrap_or(u64::MAX),
         server_version: restored.map(|restored| restored.server_version.clone()).unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The keyring that a drill may write.
+struct Keyring(Option<PathBuf>);
+
+impl Keyring {
+    /// One that is there before is somebody else's.
+    fn of(path: &std::path::Path) -> Self {
+        Self((!path.exists()).then(|| path.to_owned()))
+    }
+
+    fn remove(&self) -> Result<()> {
+        let Some(path) = self.0.as_ref().filter(|path| path.exists()) else { return Ok(()) };
+        std::fs::remove_file(path).context(|| format!("remove {}", path.display()))
     }
 }
 

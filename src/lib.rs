@@ -15,7 +15,7 @@
 //!   its own applier            restore, serve   │ exact bytes      bounded
 //!                                               └ timeline: which history, up to where, from which base backup
 //!
-//!   mysqldump, or any command ─► base ─► parts: zstd + age ─► store, the manifest last
+//!   CLONE protocol, mysqldump, or any command ─► base ─► parts: zstd + age ─► store, the manifest last
 //! ```
 //!
 //! A byte's way in: [`mysql::dump`] splits the socket's bytes into pieces of events and checks each CRC32;

@@ -2,13 +2,14 @@
 //!
 //! Owns: framing ([`packet`]), TLS ([`tls`]), login ([`auth`], [`connect`]), plain questions ([`query`], [`facts`]),
 //! the replica's words before the dump ([`replica`]), the stream behind it ([`dump`], [`event`]), and the same events as
-//! they lie in a file ([`walk`]) and what they do to tables ([`rows`]). Does not own: when to connect, how often, or what to do with an answer; that is decided
-//! above.
+//! they lie in a file ([`walk`]) and what they do to tables ([`rows`]), and the protocol by which a server gives its files
+//! away ([`clone`]). Does not own: when to connect, how often, or what to do with an answer; that is decided above.
 //!
 //! Invariants: a password never leaves in clear but over TLS or a unix socket; every answer is bounded in bytes and
 //! in time; bytes of the peer are parsed without panics.
 
 pub mod auth;
+pub mod clone;
 pub mod connect;
 pub mod dump;
 mod dump_error;

@@ -15,6 +15,7 @@
 //! restoring server is reachable by its private socket only; a restore has either been proven or it failed; told to
 //! stop, or killed, it can be run again and goes on.
 
+mod clone;
 mod datadir;
 mod examine;
 mod fit;

@@ -5,7 +5,9 @@
 //!
 //! Variables: `BINVAULT_BENCH_MIB` (binlog to make, default 1024), `BINVAULT_BENCH_ROUNDS` (default 5),
 //! `BINVAULT_BENCH_SECONDS` (steady load for the commit → durable part, default 20), `BINVAULT_BENCH_REPLAY_MIB` (binlog to
-//! replay, default 64). 0 leaves a part out.
+//! replay, default 64), `BINVAULT_BENCH_CLONE_MIB` (data of a server that is backed up, default 2048),
+//! `BINVAULT_BENCH_IMPACT_SECONDS` (a donor's load with and without a backup of a quarter of that, default 20). 0 leaves a
+//! part out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench fails like a test")]
 #![allow(clippy::print_stdout, reason = "its tables are its purpose")]
 #![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a clock is what a bench is for")]
@@ -15,6 +17,8 @@
 mod support;
 
 mod alone;
+mod clone;
+mod impact;
 mod ingest;
 mod latency;
 mod measure;
@@ -42,6 +46,14 @@ fn main() {
     let replayed = number("BINVAULT_BENCH_REPLAY_MIB", 64);
     if replayed > 0 {
         report.insert("replay".into(), replay::run(replayed << 20, rounds.min(3)));
+    }
+    let data = number("BINVAULT_BENCH_CLONE_MIB", 2048);
+    if data > 0 {
+        report.insert("clone".into(), clone::run(data << 20, rounds.min(3)));
+    }
+    let impact = number("BINVAULT_BENCH_IMPACT_SECONDS", 20);
+    if data > 0 && impact > 0 {
+        report.insert("impact".into(), impact::run((data << 20) / 4, impact));
     }
     let path = support::repo().join("target/bench.json");
     std::fs::write(&path, serde_json::to_string_pretty(&report).unwrap()).unwrap();

@@ -16,8 +16,25 @@ pub struct Cost {
     pub peak_bytes: u64,
 }
 
+/// As [`process`], with the processes that it has started and waited for.
+pub fn whole(command: &mut Command) -> Cost {
+    measure(command, family_cpu_seconds)
+}
+
+/// User and system time of a process that has ended, and of its children.
+fn family_cpu_seconds(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is not reaped yet");
+    let after = text.rsplit_once(')').expect("a command in brackets").1;
+    let ticks: u32 = after.split_whitespace().skip(11).take(4).map(|field| field.parse::<u32>().expect("ticks")).sum();
+    f64::from(ticks) / 100.0
+}
+
 /// Runs a command to its end and measures it. Its CPU time is read when it has ended but is not yet reaped.
 pub fn process(command: &mut Command) -> Cost {
+    measure(command, agent::cpu_seconds)
+}
+
+fn measure(command: &mut Command, cpu_seconds: impl Fn(u32) -> f64) -> Cost {
     let begin = Instant::now();
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start the command");
     let pid = child.id();
@@ -25,7 +42,7 @@ pub fn process(command: &mut Command) -> Cost {
     let id = Pid::from_child(&child);
     waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).expect("wait for the command");
     let wall_s = begin.elapsed().as_secs_f64();
-    let cpu_s = agent::cpu_seconds(pid);
+    let cpu_s = cpu_seconds(pid);
     finish(&mut child, command);
     Cost { wall_s, cpu_s, peak_bytes: sampler.join().unwrap() }
 }

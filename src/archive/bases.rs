@@ -30,7 +30,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::position::{BinlogFile, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 use crate::store::{self, Key, Put};
 
-pub use read::read_base;
+pub use read::{BaseReader, read_base};
 
 const FOLDER: &str = "bases/";
 const MANIFEST: &str = "manifest.json";
@@ -47,6 +47,8 @@ pub enum BaseContent {
     Sql,
     /// Whatever a configured command wrote; a configured command knows how to put it back.
     Stream,
+    /// The answers of a donor in MySQL's CLONE protocol ([`crate::mysql::clone::record`]), of which files are made.
+    Clone,
     /// Something of a later version: it can be listed, not restored.
     #[serde(other)]
     Other,
@@ -96,6 +98,29 @@ pub struct BasePart {
     pub stored_bytes: u64,
 }
 
+/// What is known of a clone without reading it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CloneFacts {
+    /// Version of the CLONE protocol that was spoken.
+    pub protocol: u32,
+    /// `innodb_page_size`, in bytes.
+    pub innodb_page_size: u32,
+    /// What its files take when they are put back, redo included, in bytes.
+    pub disk_bytes: u64,
+    /// How many files that are, redo included.
+    pub files: u64,
+    /// Whether a tablespace is encrypted on the donor: its key is in the backup.
+    pub encrypted: bool,
+    /// Tablespaces outside the donor's data directory, by their paths there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<String>,
+    /// The donor's `version_compile_os`.
+    pub compile_os: String,
+    /// The donor's `version_compile_machine`.
+    pub compile_machine: String,
+}
+
 /// A finished base backup: the content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseManifest {
@@ -131,6 +156,9 @@ pub struct BaseManifest {
     /// Settings of the server that one which takes its place must agree with, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// Of a clone: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone: Option<CloneFacts>,
     /// Its parts, in order.
     pub parts: Vec<BasePart>,
 }

@@ -10,13 +10,13 @@ use async_trait::async_trait;
 use tokio::process::Command;
 
 use super::access::Access;
-use super::engine::{Engine, Running, Site, Trouble};
+use super::engine::{Ending, Engine, Running, Site, Trouble};
 use super::options::{CommandOptions, CoordinatesFrom};
 use super::pattern;
 use super::prove::prove;
 use super::server::{self, PROGRAM};
 use super::tool::{Tool, answer_of};
-use crate::archive::{BaseContent, Coordinates};
+use crate::archive::BaseContent;
 use crate::error::{Context, Error, Result};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::Position;
@@ -55,8 +55,8 @@ impl Engine for CommandEngine {
         Ok(self.options.backup.clone())
     }
 
-    fn left_out(&self) -> Vec<String> {
-        Vec::new()
+    async fn left_out(&self, _asked: &mut Connection) -> Result<Vec<String>> {
+        Ok(Vec::new())
     }
 
     async fn start(&self, site: &Site<'_>) -> Result<Box<dyn Running>, Trouble> {
@@ -141,7 +141,7 @@ impl Running for Backup {
         Ok(self.tool.read(room).await?)
     }
 
-    async fn finish(&mut self, site: &Site<'_>) -> Result<Coordinates, Trouble> {
+    async fn finish(&mut self, site: &Site<'_>) -> Result<Ending, Trouble> {
         let status = self.tool.wait().await?;
         if !status.success() {
             let words = self.tool.last_words();
@@ -150,6 +150,6 @@ impl Running for Backup {
         let position = self.position().await?;
         let mut asked = Connection::connect(site.source, PROGRAM).await?;
         let (coordinates, _) = prove(site, &mut asked, &position).await?;
-        Ok(coordinates)
+        Ok(coordinates.into())
     }
 }

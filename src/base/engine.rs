@@ -6,10 +6,10 @@
 use async_trait::async_trait;
 
 use super::options::BaseOptions;
-use crate::archive::{BaseContent, Coordinates};
+use crate::archive::{BaseContent, CloneFacts, Coordinates};
 use crate::error::Error;
-use crate::mysql::SourceOptions;
 use crate::mysql::facts::ServerFacts;
+use crate::mysql::{Connection, SourceOptions};
 
 /// Where and of what the backup is.
 #[derive(Debug)]
@@ -31,8 +31,26 @@ pub(super) trait Engine: Send + Sync {
     /// If it is not there or cannot be used.
     async fn tool(&self) -> Result<String, Error>;
 
-    /// What it leaves out on purpose.
-    fn left_out(&self) -> Vec<String>;
+    /// What it leaves out on purpose, of this server.
+    ///
+    /// # Errors
+    /// Those of asking.
+    async fn left_out(&self, asked: &mut Connection) -> Result<Vec<String>, Error>;
+
+    /// Settings to be kept, beside those of every backup.
+    fn settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Unpacked bytes of a part, where nothing is configured.
+    fn part_bytes(&self) -> u64 {
+        16 << 20
+    }
+
+    /// The most parts on their way to the store, whatever is configured: their bytes are in memory.
+    fn uploads_max(&self) -> usize {
+        usize::MAX
+    }
 
     /// Starts a backup.
     async fn start(&self, site: &Site<'_>) -> Result<Box<dyn Running>, Trouble>;
@@ -48,7 +66,20 @@ pub(super) trait Running: Send {
     async fn read(&mut self, room: &mut [u8]) -> Result<usize, Trouble>;
 
     /// Called behind the last byte: whether it is whole, and where it stands.
-    async fn finish(&mut self, site: &Site<'_>) -> Result<Coordinates, Trouble>;
+    async fn finish(&mut self, site: &Site<'_>) -> Result<Ending, Trouble>;
+}
+
+/// What is known of a backup at its end.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) coordinates: Coordinates,
+    pub(super) clone: Option<CloneFacts>,
+}
+
+impl From<Coordinates> for Ending {
+    fn from(coordinates: Coordinates) -> Self {
+        Self { coordinates, clone: None }
+    }
 }
 
 /// Why a backup did not come about.

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::access::Access;
 use super::dump_text::{Failure, Head, is_closed, judge_failure, parse_head, parse_version};
-use super::engine::{Engine, Running, Site, Trouble};
+use super::engine::{Ending, Engine, Running, Site, Trouble};
 use super::follow::{Follower, open_xa};
 use super::options::{BaseOptions, DdlRule};
 use super::prove::prove;
@@ -115,9 +115,9 @@ impl Engine for Mysqldump {
         Ok(line)
     }
 
-    fn left_out(&self) -> Vec<String> {
+    async fn left_out(&self, _asked: &mut Connection) -> Result<Vec<String>> {
         let schemas = ["information_schema", "performance_schema", "sys"];
-        schemas.iter().chain(LEFT_OUT).map(|&name| name.to_owned()).collect()
+        Ok(schemas.iter().chain(LEFT_OUT).map(|&name| name.to_owned()).collect())
     }
 
     async fn start(&self, site: &Site<'_>) -> Result<Box<dyn Running>, Trouble> {
@@ -258,7 +258,7 @@ impl Running for Dump {
         Ok(got)
     }
 
-    async fn finish(&mut self, site: &Site<'_>) -> Result<Coordinates, Trouble> {
+    async fn finish(&mut self, site: &Site<'_>) -> Result<Ending, Trouble> {
         self.ended().await?;
         if !is_closed(&self.tail) {
             return Err(
@@ -275,7 +275,7 @@ impl Running for Dump {
         };
         let mut asked = Connection::connect(site.source, PROGRAM).await?;
         watching.end(server::end_of_log(&mut asked).await?).await?;
-        Ok(coordinates)
+        Ok(coordinates.into())
     }
 }
 

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 /// Which engine takes a base backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineName {
+    /// MySQL's own CLONE protocol.
+    Clone,
     /// The stock `mysqldump`.
     Mysqldump,
     /// A configured command.
@@ -19,6 +21,7 @@ impl EngineName {
     /// Its name in the configuration, and in a backup's id.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Clone => "clone",
             Self::Mysqldump => "mysqldump",
             Self::Command => "command",
         }
@@ -29,18 +32,20 @@ impl std::str::FromStr for EngineName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        [Self::Mysqldump, Self::Command].into_iter().find(|name| name.as_str() == text).ok_or_else(|| {
-            Error::config(format!("there is no engine {text:?} for base backups")).hint("use mysqldump or command")
+        [Self::Clone, Self::Mysqldump, Self::Command].into_iter().find(|name| name.as_str() == text).ok_or_else(|| {
+            Error::config(format!("there is no engine {text:?} for base backups"))
+                .hint("use clone, mysqldump or command")
         })
     }
 }
 
-/// What is done about DDL during a dump: `mysqldump` does not notice every change of a definition.
+/// What is done about DDL while a backup is taken: `mysqldump` does not notice every change of a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DdlRule {
-    /// The binlog is watched; a statement that may spoil the dump ends it, and it begins again.
+    /// The binlog is watched; a statement that may spoil the dump ends it, and it begins again. A clone of 8.0.27 or
+    /// later takes DDL in.
     Watch,
-    /// LOCK INSTANCE FOR BACKUP: DDL waits until the dump is through.
+    /// LOCK INSTANCE FOR BACKUP: DDL waits until the backup is through.
     Lock,
 }
 
@@ -82,8 +87,8 @@ pub enum CoordinatesFrom {
 /// How base backups are taken.
 #[derive(Debug, Clone)]
 pub struct BaseOptions {
-    /// The engine.
-    pub engine: EngineName,
+    /// The engine; `None`: a clone where the server gives one that is all of it, else mysqldump.
+    pub engine: Option<EngineName>,
     /// The mysqldump program.
     pub mysqldump: PathBuf,
     /// More options for it.
@@ -98,8 +103,14 @@ pub struct BaseOptions {
     pub ddl: DdlRule,
     /// How long a failing backup is tried again.
     pub give_up_after: Duration,
-    /// Unpacked bytes of a part.
-    pub part_bytes: u64,
+    /// Unpacked bytes of a part; `None`: as the engine has it.
+    pub part_bytes: Option<u64>,
+    /// Bytes a second that are taken of the server, by the clone engine; `None`: as many as come.
+    pub max_rate: Option<u64>,
+    /// Where the clone engine keeps what comes faster than the store takes it.
+    pub spool_dir: PathBuf,
+    /// How much of it, in bytes; 0: nothing, the server waits.
+    pub spool_max: u64,
     /// When `run` takes them.
     pub schedule: Option<Schedule>,
 }

@@ -1,12 +1,14 @@
 //! From a backup's bytes to parts in the store: read, compress, seal, upload, each while the next is on its way.
 //!
 //! Invariants: nothing touches a disk; in memory are a part's compressed bytes, those of the parts being sealed and
-//! stored (at most `uploads`), and two frames; only the very last part says that it is the last.
+//! stored (at most `uploads`, one of them twice), and two frames, in buffers that go round; only the very last part
+//! says that it is the last.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -16,11 +18,13 @@ use crate::archive::{Archive, BasePart, part_key};
 use crate::chunk::FORMAT_VERSION;
 use crate::chunk::compress::{CompressOptions, Compressor};
 use crate::chunk::keys::Recipients;
-use crate::chunk::part::{PARTS_MAX, PartMeta, seal_part};
+use crate::chunk::part::{PARTS_MAX, PartMeta, seal_part_into};
 use crate::error::{Context, Error, Result};
 
 /// Raw bytes of a frame; fewer if a part shall be smaller.
 const FRAME_BYTES: usize = 1 << 20;
+/// Room for a header and the cipher's tags, above the compressed bytes.
+const SEAL_ROOM_BYTES: usize = 64 << 10;
 
 /// Where the parts go.
 pub(super) struct Pump<'a> {
@@ -40,12 +44,55 @@ struct Worker {
     frame: Vec<u8>,
 }
 
+/// Buffers for a part's bytes. They are made with room for a whole part, and come back when dropped: buffers that grow,
+/// or are made and freed on many threads, leave an allocator with several times what is in use.
+struct Buffers {
+    idle: Mutex<Vec<Vec<u8>>>,
+    room: usize,
+    /// One part is sealed at a time: only then it is in memory twice.
+    sealing: Semaphore,
+}
+
+/// One of them.
+struct Buffer {
+    bytes: Vec<u8>,
+    home: Arc<Buffers>,
+}
+
+impl Buffers {
+    /// For parts of so many unpacked bytes.
+    fn new(part_bytes: u64) -> Arc<Self> {
+        let part = usize::try_from(part_bytes).unwrap_or(usize::MAX).saturating_add(FRAME_BYTES);
+        let room = part.saturating_add(part / 256).saturating_add(SEAL_ROOM_BYTES);
+        Arc::new(Self { idle: Mutex::new(Vec::new()), room, sealing: Semaphore::new(1) })
+    }
+
+    fn lend(self: &Arc<Self>) -> Buffer {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Buffer { bytes: idle.unwrap_or_else(|| Vec::with_capacity(self.room)), home: Arc::clone(self) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// The part being filled.
 struct Open {
     number: u32,
     offset: u64,
     raw_bytes: u64,
-    frames: Vec<u8>,
+    frames: Buffer,
 }
 
 impl Pump<'_> {
@@ -62,7 +109,8 @@ impl Pump<'_> {
         let mut working: Option<JoinHandle<Result<Worker>>> = None;
         let frame_bytes = usize::try_from(self.part_bytes).unwrap_or(FRAME_BYTES).clamp(1, FRAME_BYTES);
         let mut flights = Flights::default();
-        let mut open = Open { number: 1, offset: 0, raw_bytes: 0, frames: Vec::new() };
+        let buffers = Buffers::new(self.part_bytes);
+        let mut open = Open { number: 1, offset: 0, raw_bytes: 0, frames: buffers.lend() };
         loop {
             let Some(mut worker) = idle.pop() else { return Err(Error::failed("no compressor is idle").into()) };
             fill(from, &mut worker.raw, frame_bytes).await?;
@@ -77,9 +125,10 @@ impl Pump<'_> {
             }
             // A full part waits for the next bytes, or for their absence: only then is it known whether it is the last.
             if ended || open.raw_bytes >= self.part_bytes {
-                let next = self.next_after(&open)?;
+                flights.make_room(self.uploads).await?;
+                let next = self.next_after(&open, buffers.lend())?;
                 let full = std::mem::replace(&mut open, next);
-                flights.take_off(self.seal_and_store(full, ended)?, self.uploads).await?;
+                flights.flying.push_back(self.seal_and_store(full, ended));
             }
             if ended {
                 return Ok(flights.land().await?);
@@ -91,7 +140,7 @@ impl Pump<'_> {
         }
     }
 
-    fn next_after(&self, part: &Open) -> Result<Open> {
+    fn next_after(&self, part: &Open, frames: Buffer) -> Result<Open> {
         if part.number >= PARTS_MAX {
             return Err(Error::failed(format!("the backup has more than {PARTS_MAX} parts"))
                 .definite()
@@ -101,12 +150,12 @@ impl Pump<'_> {
             number: part.number.saturating_add(1),
             offset: part.offset.saturating_add(part.raw_bytes),
             raw_bytes: 0,
-            frames: Vec::new(),
+            frames,
         })
     }
 
     /// Seals a part and stores it, in the background.
-    fn seal_and_store(&self, part: Open, last: bool) -> Result<AbortOnDropHandle<Result<BasePart>>> {
+    fn seal_and_store(&self, part: Open, last: bool) -> AbortOnDropHandle<Result<BasePart>> {
         let meta = PartMeta {
             format: FORMAT_VERSION,
             archive: self.archive.id(),
@@ -118,19 +167,27 @@ impl Pump<'_> {
         };
         let (archive, progress, recipients) =
             (self.archive.clone(), Arc::clone(self.progress), self.recipients.clone());
-        Ok(AbortOnDropHandle::new(tokio::spawn(async move {
+        AbortOnDropHandle::new(tokio::spawn(async move {
             let (raw_bytes, id) = (meta.raw_bytes, meta.base.clone());
-            let sealing = tokio::task::spawn_blocking(move || seal_part(&meta, &recipients, &part.frames));
-            let sealed = sealing.await.map_err(broke_down)??;
-            let object = sealed.name.to_string();
+            let buffers = Arc::clone(&part.frames.home);
+            let turn = buffers.sealing.acquire().await.map_err(|closed| Error::failed("seal a part").source(closed))?;
+            let mut room = buffers.lend();
+            let sealing = tokio::task::spawn_blocking(move || {
+                let sealed = seal_part_into(&meta, &recipients, &part.frames.bytes, std::mem::take(&mut room.bytes))?;
+                room.bytes = sealed.object;
+                Ok::<_, Error>((sealed.name, room))
+            });
+            let (name, sealed) = sealing.await.map_err(broke_down)??;
+            drop(turn);
+            let object = name.to_string();
             let key = part_key(&id, &object)?;
-            let stored_bytes = sealed.object.len() as u64;
-            let put = archive.store().put_new(&key, Bytes::from(sealed.object)).await.map_err(Error::from);
+            let stored_bytes = sealed.bytes.len() as u64;
+            let put = archive.store().put_new(&key, Bytes::from_owner(sealed)).await.map_err(Error::from);
             // Already there: our own earlier try, for the name ends in the digest of the bytes.
             put.context(|| format!("store {key}"))?;
             progress.stored(stored_bytes);
             Ok(BasePart { object, raw_bytes, stored_bytes })
-        })))
+        }))
     }
 }
 
@@ -152,7 +209,7 @@ async fn fill(from: &mut dyn Running, raw: &mut Vec<u8>, bytes: usize) -> Result
 /// Takes a compressed frame into the open part.
 async fn collect(done: JoinHandle<Result<Worker>>, open: &mut Open) -> Result<Worker> {
     let worker = done.await.map_err(broke_down)??;
-    open.frames.extend_from_slice(&worker.frame);
+    open.frames.bytes.extend_from_slice(&worker.frame);
     open.raw_bytes = open.raw_bytes.saturating_add(worker.raw.len() as u64);
     Ok(worker)
 }
@@ -169,10 +226,9 @@ struct Flights {
 }
 
 impl Flights {
-    /// Adds one, waiting until at most `max` are on their way.
-    async fn take_off(&mut self, flight: AbortOnDropHandle<Result<BasePart>>, max: usize) -> Result<()> {
-        self.flying.push_back(flight);
-        while self.flying.len() > max.max(1) {
+    /// Waits until one more makes at most `max`.
+    async fn make_room(&mut self, max: usize) -> Result<()> {
+        while self.flying.len() >= max.max(1) {
             self.land_one().await?;
         }
         Ok(())

@@ -120,9 +120,9 @@ pub(super) async fn nobody_is_long(connection: &mut Connection, long_query: Dura
     Ok(())
 }
 
-/// The settings that a manifest keeps.
-pub(super) async fn settings(connection: &mut Connection) -> Result<BTreeMap<String, String>> {
-    let names: Vec<String> = SETTINGS.iter().map(|name| format!("'{name}'")).collect();
+/// The settings that a manifest keeps: those of every backup, and `more`.
+pub(super) async fn settings(connection: &mut Connection, more: &[&str]) -> Result<BTreeMap<String, String>> {
+    let names: Vec<String> = SETTINGS.iter().chain(more).map(|name| format!("'{name}'")).collect();
     let question = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", names.join(", "));
     let rows = connection.query(&question).await?;
     let pair = |row: &crate::mysql::Row| Some((row.get_at(0)?.to_owned(), row.get_at(1)?.to_owned()));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::{CloneObstacle, clone_obstacles};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::facts::{self, BinaryLog, BinlogStatus, Replica, ServerFacts};
@@ -36,12 +37,14 @@ pub(super) struct Survey {
     pub(super) is_local: bool,
     /// Whether the configuration verifies the server's certificate.
     pub(super) verifies: bool,
+    /// What keeps the server from giving a clone; `None` if nobody wants to know.
+    pub(super) clone: Option<Result<Vec<CloneObstacle>>>,
 }
 
 /// Asks everything. `None` without a source.
-pub(super) async fn survey(source: Option<&SourceOptions>) -> Option<Result<Survey>> {
+pub(super) async fn survey(source: Option<&SourceOptions>, clone: bool) -> Option<Result<Survey>> {
     let source = source?;
-    let asked = clock::with_timeout(WHOLE_LIMIT, Box::pin(ask(source))).await;
+    let asked = clock::with_timeout(WHOLE_LIMIT, Box::pin(ask(source, clone))).await;
     Some(asked.unwrap_or_else(|| {
         let what = format!("{} did not answer every question within {} s", source.address, WHOLE_LIMIT.as_secs());
         Err(Error::new(Kind::Unreachable, what))
@@ -71,7 +74,7 @@ fn patient(source: &SourceOptions) -> SourceOptions {
     SourceOptions { query_timeout: QUERY_LIMIT, ..source.clone() }
 }
 
-async fn ask(source: &SourceOptions) -> Result<Survey> {
+async fn ask(source: &SourceOptions, clone: bool) -> Result<Survey> {
     let options = patient(source);
     let mut connection = Connection::connect(&options, PROGRAM).await?;
     let before_us = clock::now_us();
@@ -85,6 +88,10 @@ async fn ask(source: &SourceOptions) -> Result<Survey> {
     let status = facts::binlog_status(&mut connection).await;
     let replicas = facts::replicas(&mut connection).await;
     let is_replica = replicates(&mut connection).await;
+    let clone = match clone {
+        true => Some(clone_obstacles(&options, &facts, &mut connection).await),
+        false => None,
+    };
     let (is_tls, verifies) = (connection.is_tls(), verifies(&options));
     let is_local = connection.into_raw().stream.is_local();
     let survey = Survey {
@@ -99,6 +106,7 @@ async fn ask(source: &SourceOptions) -> Result<Survey> {
         is_tls,
         is_local,
         verifies,
+        clone,
     };
     Ok(survey)
 }

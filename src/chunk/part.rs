@@ -123,9 +123,17 @@ pub struct SealedPart {
 /// # Errors
 /// If the metadata is impossible or encryption fails.
 pub fn seal_part(meta: &PartMeta, recipients: &Recipients, frames: &[u8]) -> Result<SealedPart> {
+    seal_part_into(meta, recipients, frames, Vec::new())
+}
+
+/// As [`seal_part`], into `object` (cleared first, so that its memory can be used again).
+///
+/// # Errors
+/// As [`seal_part`].
+pub fn seal_part_into(meta: &PartMeta, recipients: &Recipients, frames: &[u8], object: Vec<u8>) -> Result<SealedPart> {
     let json = meta.encode()?;
     PartMeta::decode(&json)?;
-    let object = envelope::wrap(STANZA_TAG, &json, recipients, frames, Vec::new())?;
+    let object = envelope::wrap(STANZA_TAG, &json, recipients, frames, object)?;
     let name = PartName { number: meta.number, digest: digest_hex(&object) };
     Ok(SealedPart { name, object })
 }

@@ -27,7 +27,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// `binvault base`
 #[derive(Debug, Args)]
 pub(super) struct BaseArgs {
-    /// mysqldump or command; the configured one if left out
+    /// clone, mysqldump or command; the configured one if left out, else chosen by what the server can
     #[arg(long, value_name = "ENGINE", value_parser = parse_engine)]
     engine: Option<EngineName>,
     /// Look whether it could be taken, print what would be done, and stop
@@ -47,7 +47,8 @@ fn parse_engine(text: &str) -> Result<EngineName, String> {
 struct Document {
     schema: u32,
     dry_run: bool,
-    engine: &'static str,
+    engine: String,
+    reason: Option<String>,
     tool: String,
     server: ServerUuid,
     server_version: String,
@@ -80,13 +81,12 @@ pub(super) async fn run(config: &Config, args: &BaseArgs) -> Result<()> {
     )?;
     let store = store::open(&config.store(!args.dry_run)?, &CancellationToken::new()).await?;
     let archive = Archive::open(store, !args.dry_run).await?;
-    let engine = options.engine;
     let job = BaseJob { source, archive, recipients, options, compress: ship.compress, uploads: ship.uploads };
     if args.dry_run {
         return show_plan(&job.plan().await?, args.json);
     }
     let manifest = take(&job, &stop).await?;
-    show_result(engine, manifest, args.json)
+    show_result(manifest, args.json)
 }
 
 /// Takes it, moving a bar meanwhile.
@@ -118,7 +118,8 @@ fn show_plan(plan: &Plan, json: bool) -> Result<()> {
         return output::json(&Document {
             schema: 1,
             dry_run: true,
-            engine: plan.engine.as_str(),
+            engine: plan.engine.as_str().to_owned(),
+            reason: plan.reason.clone(),
             tool: plan.tool.clone(),
             server: plan.server,
             server_version: plan.server_version.clone(),
@@ -131,21 +132,25 @@ fn show_plan(plan: &Plan, json: bool) -> Result<()> {
         plan.estimated_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("about {}", output::bytes(bytes)));
     output::line(format!("would take a base backup of server {} ({})", plan.server, plan.server_version));
     output::line(format!("engine   {}: {}", plan.engine.as_str(), plan.tool));
+    if let Some(reason) = &plan.reason {
+        output::line(format!("because  {reason}"));
+    }
     output::line(format!("tables   {size}"));
     if !plan.left_out.is_empty() {
-        output::line(format!("without  {}", plan.left_out.join(" ")));
+        output::line(format!("without  {}", plan.left_out.join(", ")));
     }
     Ok(())
 }
 
-fn show_result(engine: EngineName, manifest: BaseManifest, json: bool) -> Result<()> {
+fn show_result(manifest: BaseManifest, json: bool) -> Result<()> {
     let position = manifest.coordinates.position();
     let seconds = manifest.duration().as_secs_f64();
     if json {
         return output::json(&Document {
             schema: 1,
             dry_run: false,
-            engine: engine.as_str(),
+            engine: manifest.engine,
+            reason: None,
             tool: manifest.tool,
             server: manifest.server,
             server_version: manifest.server_version,

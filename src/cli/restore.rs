@@ -69,6 +69,9 @@ pub(super) struct RestoreArgs {
     /// Further option for the private mysqld, such as --innodb-buffer-pool-size=8G; may be given several times
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     mysqld_option: Vec<String>,
+    /// New file for the keyring, if the base backup is a clone with encrypted tablespaces [default: DIR.keyring]
+    #[arg(long, value_name = "FILE", requires = "datadir")]
+    keyring: Option<PathBuf>,
     /// Appliers
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
@@ -125,13 +128,22 @@ impl TargetArgs {
             _ => None,
         };
         let target = Target::parse(to, &clock::zoned_now())?;
-        Ok(PlanOptions { target, edge, head: self.head.clone(), base: self.base.clone(), skip, read })
+        Ok(PlanOptions {
+            target,
+            edge,
+            head: self.head.clone(),
+            base: self.base.clone(),
+            into_server: false,
+            skip,
+            read,
+        })
     }
 }
 
 pub(super) async fn run(config: &Config, args: &RestoreArgs) -> Result<()> {
     let read = ReadOptions::new(Arc::new(args.keys.read(config)?));
-    let plan_options = args.target.options(&args.to, read.clone())?;
+    let mut plan_options = args.target.options(&args.to, read.clone())?;
+    plan_options.into_server = args.server.is_some();
     let archive = open(config).await?;
     let plan = plan(&archive, &plan_options).await?;
     if args.dry_run {
@@ -189,6 +201,7 @@ fn into(config: &Config, args: &RestoreArgs) -> Result<Into> {
         mysql: args.mysql.clone().or(configured.mysql),
         settings,
         workers: workers.unwrap_or(configured.workers),
+        keyring: args.keyring.clone().or(configured.keyring),
         check_space: !args.no_space_check,
         keep_running: args.keep_running,
         datadir: configured.datadir,

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawBase {
-    /// mysqldump or command.
+    /// clone, mysqldump or command; chosen by what the server can if left out.
     pub engine: Option<String>,
     /// Cron expression: when `run` takes base backups; never if left out.
     pub schedule: Option<String>,
@@ -36,8 +36,14 @@ pub struct RawBase {
     pub ddl: Option<String>,
     /// How long a failing backup is tried again.
     pub give_up_after: Span,
-    /// Unpacked bytes of a part.
-    pub part_size: Size,
+    /// Unpacked bytes of a part; by the engine if left out.
+    pub part_size: Option<Size>,
+    /// Bytes a second that the clone engine takes of the server.
+    pub max_rate: Option<Size>,
+    /// Where the clone engine keeps what comes faster than the store takes it.
+    pub spool_dir: PathBuf,
+    /// How much of it; 0 for none.
+    pub spool_max: Size,
     /// The command engine.
     pub command: RawBaseCommand,
 }
@@ -55,7 +61,10 @@ impl Default for RawBase {
             long_query: Span::seconds(10),
             ddl: None,
             give_up_after: Span::seconds(3600),
-            part_size: Size::mebibytes(16),
+            part_size: None,
+            max_rate: None,
+            spool_dir: "/var/tmp".into(),
+            spool_max: Size::mebibytes(1024),
             command: RawBaseCommand::default(),
         }
     }
@@ -125,17 +134,21 @@ impl Config {
         let base = &self.raw.base;
         let command = command_options(&base.command)?;
         let engine = match (engine, &base.engine) {
-            (Some(engine), _) => engine,
-            (None, Some(name)) => name.parse()?,
-            (None, None) => EngineName::Mysqldump,
+            (Some(engine), _) => Some(engine),
+            (None, Some(name)) => Some(name.parse()?),
+            (None, None) => None,
         };
-        if engine == EngineName::Command && command.is_none() {
+        if engine == Some(EngineName::Command) && command.is_none() {
             return Err(Error::config("the engine command is chosen, but base.command.backup is not set")
                 .hint("give the command that writes a backup to stdout, in [base.command]"));
         }
-        let part_bytes = base.part_size.get();
-        if !(64 << 10..=256 << 20).contains(&part_bytes) {
+        let part_bytes = base.part_size.map(Size::get);
+        if part_bytes.is_some_and(|bytes| !(64 << 10..=256 << 20).contains(&bytes)) {
             return Err(Error::config("base.part_size must be from 64KiB to 256MiB"));
+        }
+        let max_rate = base.max_rate.map(Size::get);
+        if max_rate.is_some_and(|rate| rate < 64 << 10) {
+            return Err(Error::config("base.max_rate must be at least 64KiB, which is meant a second"));
         }
         let schedule = match &base.schedule {
             None => None,
@@ -155,6 +168,9 @@ impl Config {
             )?,
             give_up_after: base.give_up_after.get(),
             part_bytes,
+            max_rate,
+            spool_dir: base.spool_dir.clone(),
+            spool_max: base.spool_max.get(),
             schedule,
         })
     }

@@ -21,6 +21,8 @@ pub struct RawRestore {
     pub mysql: Option<PathBuf>,
     /// Further options for the private server.
     pub mysqld_options: Lines,
+    /// Where the keyring of a clone with encrypted tablespaces is written.
+    pub keyring: Option<PathBuf>,
     /// Appliers; by the number of cores if left out.
     #[serde(deserialize_with = "de::number_opt")]
     pub workers: Option<usize>,
@@ -82,6 +84,7 @@ impl Config {
             mysql: raw.mysql.clone(),
             settings: raw.mysqld_options.0.clone(),
             workers: self.restore_workers()?,
+            keyring: raw.keyring.clone(),
             check_space: true,
             keep_running: false,
         })

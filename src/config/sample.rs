@@ -62,14 +62,17 @@ const REST: &str = r#"[agent]
 # schedule = "0 3 * * *"        # cron; without it base backups are taken by `binvault base` only
 # time_zone = "Europe/Berlin"   # of the schedule; the system's if left out
 # jitter = "0s"                 # each begins up to this much later
-# engine = "mysqldump"          # or "command"
+# engine = "clone"              # or "mysqldump", "command"; left out: a clone where the server gives a whole one, else a dump
 # mysqldump = "mysqldump"       # the program
 # mysqldump_options = []        # more options for it
 # lock_wait = "5s"              # how long the short read lock at the beginning is waited for
 # long_query = "10s"            # no lock is tried while a statement has been running for this long
-# ddl = "watch"                 # DDL during a dump: "watch" begins again, "lock" makes it wait
+# ddl = "watch"                 # DDL meanwhile: "watch" begins a dump again, and lets a clone have it; "lock" makes it wait
 # give_up_after = "1h"          # how long a failing backup is tried again
-# part_size = "16MiB"           # unpacked bytes of a part
+# part_size = "16MiB"           # unpacked bytes of a part; 8MiB for a clone if left out
+# max_rate = "100MiB"           # a clone takes no more bytes a second of the server; as many as come if left out
+# spool_dir = "/var/tmp"        # where a clone keeps, encrypted, what comes faster than the store takes it
+# spool_max = "1GiB"            # how much of it; 0: the server waits
 
 [base.command]
 # Any tool that writes a backup to stdout; docs/base-backups.md has examples.
@@ -86,6 +89,7 @@ const REST: &str = r#"[agent]
 # mysqld = "/usr/sbin/mysqld"   # the server that `binvault restore --datadir` and `binvault drill` run
 # mysql = "/usr/bin/mysql"      # the client that loads a dump
 # mysqld_options = ["--innodb-buffer-pool-size=8G"]
+# keyring = "/var/lib/keyring"  # where the keyring of an encrypted clone is written; DIR.keyring if left out
 # workers = 8                   # appliers; by the number of cores if left out
 
 [drill]

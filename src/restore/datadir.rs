@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use tokio::process::Command;
 use uuid::Uuid;
 
+use super::clone::{self, Destination, compat};
 use super::fit::{free_bytes, initial_options, judge_space, judge_version, needs};
 use super::folder::{Folder, private_folder};
 use super::marker::{Marker, Stage};
@@ -17,6 +18,7 @@ use super::prove::position;
 use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, protect_it, take_for_executed};
 use super::words::{Words, quoted};
 use super::{OnStep, RestoreOptions, Step};
+use crate::archive::{BaseContent, BaseManifest};
 use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::mysql::{Address, Connection, SourceOptions};
@@ -35,6 +37,8 @@ pub struct DatadirOptions {
     pub settings: Vec<String>,
     /// Appliers.
     pub workers: usize,
+    /// Where the keyring goes, if the base backup is a clone with encrypted tablespaces; `None`: beside the data directory.
+    pub keyring: Option<PathBuf>,
     /// Whether too little room is an error.
     pub check_space: bool,
     /// Leave the server running on its private socket.
@@ -57,6 +61,7 @@ pub(super) struct DatadirSite {
     server_id: u32,
     by_gtid: bool,
     settings: Vec<String>,
+    base: BaseManifest,
     /// What must be said when the data directory is made.
     initial: Vec<String>,
     on_step: OnStep,
@@ -71,7 +76,10 @@ impl DatadirSite {
         let plan = &options.plan;
         let program = Program::find(datadir.mysqld.as_deref()).await?;
         judge_version(&program.version, &plan.base.server_version)?;
-        let client = program.client(datadir.mysql.as_deref())?;
+        let keyring = judge_clone(&program, &plan.base, datadir)?;
+        let client = program.client(datadir.mysql.as_deref());
+        // Only a dump is loaded by it.
+        let client = if plan.base.content == BaseContent::Sql { client? } else { client.unwrap_or_default() };
         let place = &datadir.datadir;
         let mut folder = Folder::open(place)?;
         let found = Marker::read(place)?;
@@ -84,6 +92,10 @@ impl DatadirSite {
         if datadir.check_space && !loaded {
             judge_space(needs(plan).disk_bytes, free_bytes(place)?, place)?;
         }
+        let keyring = match &found {
+            Some(marker) if loaded => marker.keyring.clone(),
+            _ => free_keyring(keyring, found.as_ref())?,
+        };
         folder.take()?;
         if let Some(old) = &found {
             end_orphans(&folder.absolute()?).await?;
@@ -97,7 +109,9 @@ impl DatadirSite {
             skip: plan.skip.clone(),
             stage: if loaded { Stage::Loaded } else { Stage::Loading },
             socket: sockets.join("s"),
-            password: Uuid::new_v4().to_string(),
+            // With letters of both kinds, a number and a sign: the base may bring rules for passwords.
+            password: format!("Bv-{}", Uuid::new_v4()),
+            keyring,
         };
         let mut site = Self {
             options: DatadirOptions {
@@ -110,7 +124,8 @@ impl DatadirSite {
             sockets,
             server_id: options.free_server_id(),
             by_gtid: plan.by_gtid,
-            settings: settings(options, datadir),
+            settings: settings(options, datadir)?,
+            base: plan.base.clone(),
             initial: initial_options(&plan.base),
             on_step: Arc::clone(&options.on_step),
             running: None,
@@ -205,6 +220,10 @@ impl Site for DatadirSite {
         self.start().await
     }
 
+    fn destination(&self) -> Result<Destination> {
+        Ok(Destination { datadir: self.options.datadir.clone(), keyring: self.marker.keyring.clone() })
+    }
+
     async fn begin_on_files(&mut self) -> Result<()> {
         // The archived server's identity must not come back: what this one writes is another history.
         match std::fs::remove_file(self.options.datadir.join("auto.cnf")) {
@@ -213,7 +232,14 @@ impl Site for DatadirSite {
             }
             _ => {}
         }
-        self.start().await
+        let started = self.start().await;
+        if self.marker.keyring.is_none() {
+            return started;
+        }
+        started.map_err(|error| {
+            let log = error.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
+            error.hint(format!("does it load its keyring? {}{log}", compat::keyring_hint(&self.program.path)))
+        })
     }
 
     fn client(&self) -> Result<Command> {
@@ -283,7 +309,10 @@ impl Site for DatadirSite {
         drop(std::fs::remove_file(log_file(&datadir)));
         Marker::remove(&datadir)?;
         let socket = keep.then_some(socket);
-        let next = next_steps(&self.program.path, &datadir, socket.as_deref());
+        let mut next = next_steps(&self.program.path, &datadir, socket.as_deref());
+        if self.base.content == BaseContent::Clone {
+            next.extend(clone::next_steps(&self.base, &self.program.path, self.marker.keyring.as_deref()));
+        }
         Ok(Left { executed, datadir: Some(datadir), socket, next })
     }
 
@@ -301,10 +330,44 @@ impl Site for DatadirSite {
 }
 
 /// Options of the private server beyond our own: the archived server's where they must agree, and the caller's.
-fn settings(options: &RestoreOptions, datadir: &DatadirOptions) -> Vec<String> {
-    let mut settings = initial_options(&options.plan.base);
+fn settings(options: &RestoreOptions, datadir: &DatadirOptions) -> Result<Vec<String>> {
+    let base = &options.plan.base;
+    let mut settings = initial_options(base);
+    if base.content == BaseContent::Clone {
+        settings.extend(compat::options(base)?);
+    }
     settings.extend(datadir.settings.iter().cloned());
-    settings
+    Ok(settings)
+}
+
+/// Whether the program can start on the files of a clone, if the base is one; and where the keyring goes, if it needs one.
+fn judge_clone(program: &Program, base: &BaseManifest, datadir: &DatadirOptions) -> Result<Option<PathBuf>> {
+    if base.content != BaseContent::Clone {
+        return Ok(None);
+    }
+    compat::judge(&program.version, program.platform.as_ref(), base)?;
+    compat::options(base)?;
+    if !compat::facts(base)?.encrypted {
+        return Ok(None);
+    }
+    compat::judge_keyring(&program.path, &program.version)?;
+    // The server is given the path as it is: it must mean the same to it.
+    let path = std::path::absolute(datadir.keyring_path()).context(|| "find the keyring's place".into())?;
+    Ok(Some(path))
+}
+
+/// Makes way for the keyring: one of an interrupted run of this restore goes, any other stays.
+fn free_keyring(keyring: Option<PathBuf>, found: Option<&Marker>) -> Result<Option<PathBuf>> {
+    if let Some(old) = found.and_then(|marker| marker.keyring.as_ref()).filter(|old| old.exists()) {
+        std::fs::remove_file(old).context(|| format!("remove {}", old.display()))?;
+    }
+    match keyring {
+        Some(keyring) if keyring.exists() => {
+            Err(Error::config(format!("there is a keyring at {} already", keyring.display()))
+                .hint("a restore never overwrites: name another place with --keyring, or move that file away"))
+        }
+        keyring => Ok(keyring),
+    }
 }
 
 fn other_restore(place: &Path, marker: &Marker) -> Error {
@@ -347,6 +410,17 @@ fn next_steps(mysqld: &Path, datadir: &Path, socket: Option<&Path>) -> Vec<Strin
     next.push("look at the data; events are off until you SET GLOBAL event_scheduler = ON".to_owned());
     next.extend(protect_it());
     next
+}
+
+impl DatadirOptions {
+    /// Where the keyring goes, if one is needed: never into the data directory unless that was asked for.
+    pub fn keyring_path(&self) -> PathBuf {
+        self.keyring.clone().unwrap_or_else(|| {
+            let mut name = self.datadir.file_name().unwrap_or_default().to_owned();
+            name.push(".keyring");
+            self.datadir.with_file_name(name)
+        })
+    }
 }
 
 impl RestoreOptions {

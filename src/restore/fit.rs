@@ -24,6 +24,8 @@ const EMPTY_SERVER_BYTES: u64 = 300 << 20;
 pub(super) const RELAY_BYTES: u64 = 1 << 30;
 /// A guess at how fast statements of a dump are loaded, in bytes a second.
 const LOAD_RATE: f64 = 20e6;
+/// A guess at how fast files are put back, in bytes a second.
+const FILES_RATE: f64 = 150e6;
 /// A guess at how fast binlog is replayed, in bytes a second.
 const REPLAY_RATE: f64 = 10e6;
 
@@ -32,14 +34,17 @@ pub fn needs(plan: &Plan) -> Needs {
     let base = match plan.base.content {
         // Text and its tables differ: indexes and half-filled pages weigh more than the digits they replace.
         BaseContent::Sql => plan.base.raw_bytes.saturating_add(plan.base.raw_bytes / 2),
+        // Pages that changed meanwhile are in it twice.
+        BaseContent::Clone => plan.base.clone.as_ref().map_or(plan.base.raw_bytes, |facts| facts.disk_bytes),
         _ => plan.base.raw_bytes,
     };
     let relay = plan.raw_bytes.min(RELAY_BYTES);
     // Row images that are inserted are about what they add.
     let added = plan.raw_bytes / 4;
     let disk_bytes = EMPTY_SERVER_BYTES.saturating_add(base).saturating_add(relay).saturating_add(added);
+    let rate = if plan.base.content == BaseContent::Sql { LOAD_RATE } else { FILES_RATE };
     #[expect(clippy::cast_precision_loss, reason = "a rough guess")]
-    let seconds = 10.0 + plan.base.raw_bytes as f64 / LOAD_RATE + plan.raw_bytes as f64 / REPLAY_RATE;
+    let seconds = 10.0 + plan.base.raw_bytes as f64 / rate + plan.raw_bytes as f64 / REPLAY_RATE;
     Needs { disk_bytes, seconds }
 }
 

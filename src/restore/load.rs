@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, Command};
 
 use super::site::Site;
-use super::{RestoreOptions, Step, stopped};
+use super::{RestoreOptions, Step, clone, stopped};
 use crate::archive::{BaseContent, read_base};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -27,6 +27,9 @@ const COMPLAINT_BYTES: u64 = 8 << 10;
 /// Loads the base backup of the plan, and tells the site that it is in.
 pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Result<()> {
     let base = &options.plan.base;
+    if base.content == BaseContent::Clone {
+        return load_clone(options, site).await;
+    }
     let as_files = base.content == BaseContent::Stream && options.load.into_datadir;
     if !as_files {
         site.begin().await?;
@@ -47,7 +50,7 @@ pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Resul
             shell.arg("-c").arg(line);
             ("base.command.restore", shell)
         }
-        BaseContent::Other => {
+        BaseContent::Clone | BaseContent::Other => {
             return Err(Error::new(Kind::Format, format!("base backup {} was taken by a newer binvault", base.id))
                 .hint("use that version to restore it, or choose another with --base"));
         }
@@ -88,6 +91,16 @@ pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Resul
     if as_files {
         site.begin_on_files().await?;
     }
+    site.loaded(&base.coordinates.executed).await
+}
+
+/// Makes the files of a clone, lets the server recover them, and asks it what it has.
+async fn load_clone(options: &RestoreOptions, site: &mut dyn Site) -> Result<()> {
+    let base = &options.plan.base;
+    let destination = site.destination()?;
+    clone::fill(options, &destination).await?;
+    site.begin_on_files().await?;
+    clone::confirm(base, &destination.datadir, site).await?;
     site.loaded(&base.coordinates.executed).await
 }
 

@@ -37,6 +37,9 @@ pub(super) struct Marker {
     /// The private server's socket, and our account there.
     pub(super) socket: PathBuf,
     pub(super) password: String,
+    /// The keyring that this restore writes, if it writes one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) keyring: Option<PathBuf>,
 }
 
 impl Marker {

@@ -27,6 +27,8 @@ const LOG_TAIL_BYTES: u64 = 16 << 10;
 pub(super) struct Program {
     pub(super) path: PathBuf,
     pub(super) version: Version,
+    /// Operating system and machine that it is for, as it says them; `None` if it does not.
+    pub(super) platform: Option<(String, String)>,
 }
 
 impl Program {
@@ -56,7 +58,7 @@ impl Program {
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         let version = text.split_once("Ver ").map(|(_, rest)| Version::parse(rest.split(' ').next().unwrap_or("")));
         match version.filter(|version| said.status.success() && version.major > 0) {
-            Some(version) => Ok(Self { path, version }),
+            Some(version) => Ok(Self { path, version, platform: platform(&text) }),
             None => Err(unfit(format!("it is no mysqld: {}", text.lines().next().unwrap_or("it says nothing")))),
         }
     }
@@ -134,6 +136,12 @@ impl Program {
         let child = command.spawn().context(|| format!("run {}", self.path.display()))?;
         Ok(Running { child, socket, log })
     }
+}
+
+/// The platform in `mysqld  Ver 9.7.4 for Linux on x86_64 (…)`.
+fn platform(text: &str) -> Option<(String, String)> {
+    let (os, rest) = text.split_once(" for ")?.1.split_once(" on ")?;
+    Some((os.to_owned(), rest.split_whitespace().next()?.to_owned()))
 }
 
 /// How to start a private server.

@@ -7,10 +7,12 @@ use secrecy::ExposeSecret;
 use tokio::process::Command;
 
 use super::RestoreOptions;
+use super::clone::Destination;
 use super::fit::{judge_server_id, judge_version};
 use super::mysqld::find_client;
-use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, protect_it, take_for_executed};
+use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, no_files, protect_it, take_for_executed};
 use super::words::{CHANNEL, Words, quoted};
+use crate::archive::BaseContent;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{Address, Connection, SourceOptions};
 use crate::position::GtidSet;
@@ -50,6 +52,9 @@ impl ServerSite {
     /// Checks that the server is fit and empty, or holds what an interrupted restore left.
     pub(super) async fn open(options: &RestoreOptions, server: &ServerOptions) -> Result<Self> {
         let plan = &options.plan;
+        if plan.base.content == BaseContent::Clone {
+            return Err(no_files());
+        }
         let mut source = server.server.clone();
         source.query_timeout = STATEMENT_TIMEOUT;
         let mut connection = Connection::connect(&source, PROGRAM).await?;
@@ -190,9 +195,12 @@ impl Site for ServerSite {
         Ok(())
     }
 
+    fn destination(&self) -> Result<Destination> {
+        Err(no_files())
+    }
+
     async fn begin_on_files(&mut self) -> Result<()> {
-        Err(Error::config("the base backup is a data directory: it cannot be put into a running server")
-            .hint("restore with --datadir DIR, or choose a base backup of another engine with --base"))
+        Err(no_files())
     }
 
     fn client(&self) -> Result<Command> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::process::Command;
 
+use super::clone::Destination;
 use super::datadir::DatadirSite;
 use super::server::ServerSite;
 use super::words::{Words, quoted};
@@ -31,6 +32,12 @@ pub(super) trait Site: Send {
 
     /// Makes an empty server ready, into which the base backup can be loaded.
     async fn begin(&mut self) -> Result<()>;
+
+    /// Where the files of a clone go.
+    ///
+    /// # Errors
+    /// If the site has no data directory.
+    fn destination(&self) -> Result<Destination>;
 
     /// The base backup is a data directory, and lies in it now: start a server on that.
     ///
@@ -104,4 +111,10 @@ pub(super) async fn executed(connection: &mut Connection) -> Result<GtidSet> {
     let rows = connection.query("SELECT @@GLOBAL.gtid_executed").await?;
     let text = rows.first().and_then(|row| row.get_at(0)).unwrap_or("");
     text.parse().map_err(|error| crate::error::Error::corrupt("the server tells a GTID set that is none").source(error))
+}
+
+/// The error of a base backup that is files, for a server that runs.
+pub(super) fn no_files() -> crate::error::Error {
+    crate::error::Error::config("the base backup is a data directory: it cannot be put into a running server")
+        .hint("restore with --datadir DIR, or choose a base backup of another engine with --base")
 }

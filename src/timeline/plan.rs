@@ -6,7 +6,7 @@ use super::line::{Head, Line, Lines, Segment};
 use super::resolve::{Place, Resolver, TransactionNote};
 use super::scan::Scan;
 use super::target::{Edge, Target};
-use crate::archive::{Archive, BaseManifest, Beacon, FileState, ReadOptions};
+use crate::archive::{Archive, BaseContent, BaseManifest, Beacon, FileState, ReadOptions};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::event::FIRST_EVENT;
 use crate::playback::{PlayFile, Playlist};
@@ -23,6 +23,8 @@ pub struct PlanOptions {
     pub head: Option<String>,
     /// Which base backup to begin with (its id, or the beginning of it); `None`: the best one.
     pub base: Option<String>,
+    /// Whether it goes into a server that runs: a base backup that is files does not serve then.
+    pub into_server: bool,
     /// Transactions to leave out.
     pub skip: GtidSet,
     /// How to read chunks.
@@ -209,6 +211,13 @@ impl Planner<'_> {
 
     /// What has to be played on top of a base.
     async fn follow(&self, base: &BaseManifest) -> Choice {
+        if self.options.into_server && base.content == BaseContent::Clone {
+            let message =
+                format!("the base backup {} is a clone: files, which cannot be put into a running server", base.id);
+            return Err(Error::new(Kind::Gap, message).hint(
+                "restore with --datadir DIR, or choose a base backup of another engine with --base; `binvault list` shows them",
+            ));
+        }
         if base.coordinates.by_gtid() {
             Ok((self.by_gtid(base).await?, true))
         } else {

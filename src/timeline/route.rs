@@ -57,7 +57,7 @@ pub async fn route(
         Some((target, edge)) => {
             let head = head.map(str::to_owned);
             let (base, skip, read) = (None, GtidSet::new(), read.clone());
-            let options = PlanOptions { target, edge, head, base, skip, read };
+            let options = PlanOptions { target, edge, head, base, into_server: false, skip, read };
             let (head, lineage, place) = choose_head(archive, &lines, &options).await?;
             (head, lineage, Some(place))
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test that is how things fail")]
 #![allow(clippy::print_stdout, reason = "figures for whoever runs this with --nocapture")]
 
+mod clone;
 mod command;
 mod dump;
 mod failures;

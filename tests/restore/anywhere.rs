@@ -15,10 +15,10 @@ const TARGETS: usize = 4;
 const KINDS: &[&str] = &["ddl", "xa", "compressed", "tagged", "rotation", "json_partial", "statement", "routines"];
 
 /// A small generator: the seed is printed, and can be given again.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % limit.max(1)
     }

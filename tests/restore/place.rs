@@ -1,7 +1,7 @@
 //! A restore under test: the command, and the server that it left running.
 
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::support::agent::{AgentConfig, said};
@@ -37,9 +37,15 @@ fn sql_at(socket: &Path, script: &str) -> Result<String, String> {
 
 /// Starts a server of the lab on a data directory that a restore left, as it is, and asks it something.
 pub(crate) fn look_into(datadir: &Path, script: &str) -> String {
+    look_into_with(tool("mysqld").get_program().to_str().unwrap(), datadir, &[], script)
+}
+
+/// As [`look_into`], with a program of the caller's, and further options.
+pub(crate) fn look_into_with(program: &str, datadir: &Path, options: &[&str], script: &str) -> String {
     let sockets = tempfile::tempdir().unwrap();
     let socket = sockets.path().join("s");
-    let mut command = tool("mysqld");
+    let mut command = Command::new(program);
+    command.arg("--no-defaults").args(options);
     command.arg(format!("--datadir={}", datadir.display())).arg(format!("--socket={}", socket.display()));
     command.args([
         "--user=root",

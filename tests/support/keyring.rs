@@ -11,6 +11,20 @@ const COMPONENT: &str = "component_keyring_file";
 
 /// Makes a program in the instance's folder that runs the lab's mysqld with a keyring, and returns it.
 pub fn program(instance: &Path) -> PathBuf {
+    let keys = instance.join("keys");
+    make(
+        instance,
+        &format!(r#"{{"components": "file://{COMPONENT}"}}"#),
+        &format!(r#"{{"path": "{}", "read_only": false}}"#, keys.display()),
+    )
+}
+
+/// Makes a program that takes the keyring which its data directory names, and none if it names none.
+pub fn local_program(folder: &Path) -> PathBuf {
+    make(folder, r#"{"read_local_manifest": true}"#, r#"{"read_local_config": true}"#)
+}
+
+fn make(instance: &Path, manifest: &str, config: &str) -> PathBuf {
     let wrapper = std::fs::read_to_string(lab::bin().join("mysqld")).expect("the lab's mysqld is started by a script");
     // The last quoted word that names the program itself: `exec [loader ..] "/..../mysqld" "$@"`.
     let real = wrapper.split('"').rfind(|word| word.ends_with("/mysqld")).expect("the script names the program");
@@ -20,10 +34,13 @@ pub fn program(instance: &Path) -> PathBuf {
         std::fs::create_dir_all(folder).expect("make a folder in the instance's");
     }
     link(Path::new(real), &programs.join("mysqld"));
-    std::fs::write(programs.join("mysqld.my"), format!(r#"{{"components": "file://{COMPONENT}"}}"#)).unwrap();
+    std::fs::write(programs.join("mysqld.my"), manifest).unwrap();
     link(&component, &plugins.join(format!("{COMPONENT}.so")));
-    let keys = instance.join("keys");
-    let config = format!(r#"{{"path": "{}", "read_only": false}}"#, keys.display());
+    // The folder takes the place of the server's own one.
+    let clone = component.with_file_name("mysql_clone.so");
+    if clone.exists() {
+        link(&clone, &plugins.join("mysql_clone.so"));
+    }
     std::fs::write(plugins.join(format!("{COMPONENT}.cnf")), config).unwrap();
     let program = instance.join("mysqld");
     let ours = wrapper

@@ -40,11 +40,49 @@ struct Coming {
     _task: AbortOnDropHandle<()>,
 }
 
+/// A backup's bytes, block by block.
+pub struct BaseReader {
+    archive: Archive,
+    keys: Arc<Identities>,
+    wanted: std::vec::IntoIter<Wanted>,
+    coming: VecDeque<Coming>,
+}
+
+impl BaseReader {
+    /// At the backup's first byte; nothing is fetched before the first block is asked for.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Corrupt`] if the manifest names parts that can be none.
+    pub fn new(archive: &Archive, manifest: &BaseManifest, keys: Arc<Identities>) -> Result<Self> {
+        let wanted = wanted(archive, manifest)?.into_iter();
+        Ok(Self { archive: archive.clone(), keys, wanted, coming: VecDeque::new() })
+    }
+
+    /// The next block, in order; `None` behind the last one. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Corrupt`] or [`crate::error::Kind::Store`] naming the part, [`crate::error::Kind::Key`] if no
+    /// key opens it.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            while self.coming.len() < PARTS_AT_A_TIME
+                && let Some(next) = self.wanted.next()
+            {
+                self.coming.push_back(start(self.archive.clone(), next, Arc::clone(&self.keys)));
+            }
+            let Some(part) = self.coming.front_mut() else { return Ok(None) };
+            match part.blocks.recv().await {
+                Some(block) => return block.map(Some),
+                None => drop(self.coming.pop_front()),
+            }
+        }
+    }
+}
+
 /// Writes the whole backup to `out`, in order, and flushes it; `on_bytes` is told after each block how many bytes it had.
 ///
 /// # Errors
-/// [`crate::error::Kind::Corrupt`] or [`crate::error::Kind::Store`] naming the part, [`crate::error::Kind::Key`] if no
-/// key opens it, and those of `out`.
+/// Those of [`BaseReader`], and those of `out`.
 pub async fn read_base(
     archive: &Archive,
     manifest: &BaseManifest,
@@ -53,20 +91,10 @@ pub async fn read_base(
     mut on_bytes: impl FnMut(u64),
 ) -> Result<()> {
     let write = || format!("hand on the bytes of base backup {}", manifest.id);
-    let mut wanted = wanted(archive, manifest)?.into_iter();
-    let mut coming = VecDeque::new();
-    loop {
-        while coming.len() < PARTS_AT_A_TIME
-            && let Some(next) = wanted.next()
-        {
-            coming.push_back(start(archive.clone(), next, Arc::clone(&keys)));
-        }
-        let Some(mut part) = coming.pop_front() else { break };
-        while let Some(block) = part.blocks.recv().await {
-            let block = block?;
-            out.write_all(&block).await.context(write)?;
-            on_bytes(block.len() as u64);
-        }
+    let mut reader = BaseReader::new(archive, manifest, keys)?;
+    while let Some(block) = reader.next().await? {
+        out.write_all(&block).await.context(write)?;
+        on_bytes(block.len() as u64);
     }
     out.flush().await.context(write)
 }

@@ -47,6 +47,7 @@ impl Bench {
             tool: "a tool".into(),
             left_out: vec!["mysql.gtid_executed".into()],
             settings: std::collections::BTreeMap::new(),
+            clone: None,
             parts: Vec::new(),
         }
     }
@@ -189,6 +190,6 @@ async fn a_manifest_that_cannot_be_used_stands_in_nobodys_way() {
 
 #[test]
 fn a_content_of_a_later_version_can_be_listed() {
-    assert_eq!(serde_json::from_str::<BaseContent>("\"clone\"").unwrap(), BaseContent::Other);
+    assert_eq!(serde_json::from_str::<BaseContent>("\"later\"").unwrap(), BaseContent::Other);
     assert_eq!(serde_json::to_string(&BaseContent::Sql).unwrap(), "\"sql\"");
 }

@@ -1,0 +1,117 @@
+//! Redo as blocks of 512 bytes: which follow one another, what is in them, and those that are encrypted.
+//!
+//! A block has a head of 12 bytes (number, bytes used, first record, epoch) and a checksum of 4 behind it. A file has a
+//! header of four blocks. The last block comes a second time, as it was when the snapshot was complete.
+
+use std::collections::VecDeque;
+
+use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
+use aws_lc_rs::iv::FixedLength;
+
+use crate::error::{Error, Result};
+use crate::mysql::clone::descriptor::Secret;
+
+/// What a block can hold.
+pub(super) const CONTENT_BYTES: usize = 496;
+/// Each redo file begins with this.
+pub const REDO_HEADER_BYTES: u64 = 2048;
+
+const BLOCK_BYTES: usize = 512;
+const HEAD_BYTES: usize = 12;
+/// In the number of bytes used: the block is encrypted.
+const ENCRYPTED: u16 = 0x8000;
+/// Encrypted blocks are kept until the key has come, which is at the very end. The notes of interest are in the last
+/// ones: the donor makes them while it waits for a few transactions.
+const WAITING_MAX: usize = (8 << 20) / BLOCK_BYTES;
+/// AES in blocks: 16 bytes of the initialisation vector are used.
+const IV_BYTES: usize = 16;
+
+/// The content of a block.
+#[derive(Debug)]
+pub(super) enum Content<'a> {
+    /// It follows on all that came before.
+    Next(&'a [u8]),
+    /// It stands in the last one's place.
+    Again {
+        /// How long the last one was.
+        before: usize,
+        /// What it is now.
+        bytes: &'a [u8],
+    },
+}
+
+/// Puts blocks into their order.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    /// The last block's place and the length of its content.
+    last: Option<(u32, u64, usize)>,
+    waiting: VecDeque<[u8; BLOCK_BYTES]>,
+}
+
+impl Blocks {
+    /// Takes bytes of a redo file apart; headers of files are passed over, and so is what is no whole block.
+    pub(super) fn take(&mut self, file: u32, offset: u64, bytes: &[u8], mut give: impl FnMut(Content<'_>)) {
+        let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+        for (index, block) in blocks.iter().enumerate() {
+            let at = offset.saturating_add((index as u64).saturating_mul(BLOCK_BYTES as u64));
+            if at < REDO_HEADER_BYTES || !at.is_multiple_of(BLOCK_BYTES as u64) {
+                continue;
+            }
+            let again = self.last.filter(|(last_file, last_at, _)| (*last_file, *last_at) == (file, at));
+            if used(block) & ENCRYPTED != 0 {
+                if again.is_some() {
+                    self.waiting.pop_back();
+                }
+                if self.waiting.len() >= WAITING_MAX {
+                    self.waiting.pop_front();
+                }
+                self.waiting.push_back(*block);
+                self.last = Some((file, at, 0));
+                continue;
+            }
+            let content = content(block);
+            match again {
+                Some((_, _, before)) => give(Content::Again { before, bytes: content }),
+                None => give(Content::Next(content)),
+            }
+            self.last = Some((file, at, content.len()));
+        }
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The content of the encrypted blocks.
+    ///
+    /// # Errors
+    /// If there are some and there is no secret, or the library refuses it.
+    pub(super) fn decrypted(self, secret: Option<&Secret>) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        if self.waiting.is_empty() {
+            return Ok(out);
+        }
+        let secret = secret.ok_or_else(|| Error::corrupt("the donor's redo is encrypted, and its key did not come"))?;
+        let refused = |_| Error::failed("the key of the donor's redo cannot be used");
+        let key = UnboundCipherKey::new(&AES_256, &secret.key).and_then(DecryptingKey::cbc).map_err(refused)?;
+        let iv = secret.iv.first_chunk::<IV_BYTES>().copied().unwrap_or_default();
+        for mut block in self.waiting {
+            let Some(body) = block.get_mut(HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES) else { continue };
+            let context = DecryptionContext::Iv128(FixedLength::from(iv));
+            key.decrypt(body, context).map_err(refused)?;
+            out.extend_from_slice(content(&block));
+        }
+        Ok(out)
+    }
+}
+
+fn used(block: &[u8; BLOCK_BYTES]) -> u16 {
+    let [_, _, _, _, high, low, ..] = *block;
+    u16::from_be_bytes([high, low])
+}
+
+/// The log in a block.
+fn content(block: &[u8; BLOCK_BYTES]) -> &[u8] {
+    let end = usize::from(used(block) & !ENCRYPTED).min(HEAD_BYTES + CONTENT_BYTES);
+    block.get(HEAD_BYTES..end).unwrap_or(&[])
+}

@@ -1,0 +1,107 @@
+//! Killed in every state: no half backup is seen, the donor is free again, and the next one succeeds.
+
+use std::time::Duration;
+
+use super::proxy::{FILE_COPY, PAGE_COPY, Proxy, REDO_COPY};
+use super::{archived_redo, config, donor};
+use crate::scene::{counts, some_data, take};
+use crate::support::agent::AgentConfig;
+use crate::support::lab::Mysqld;
+use crate::support::wait_until;
+
+const STATES: [u32; 3] = [FILE_COPY, PAGE_COPY, REDO_COPY];
+
+/// A configuration that reaches its server through a proxy, and one that does not; both of one archive.
+fn both(server: &Mysqld, proxy: &Proxy) -> (AgentConfig, AgentConfig) {
+    let direct = config(server, "engine = \"clone\"\ngive_up_after = \"120s\"\npart_size = \"256KiB\"");
+    let archive = format!("file://{}", direct.archive().display());
+    let through = AgentConfig::with(
+        server,
+        &archive,
+        "[base]\nengine = \"clone\"\ngive_up_after = \"0s\"\npart_size = \"256KiB\"\n",
+    );
+    proxy.before(&through, server);
+    (through, direct)
+}
+
+/// After what has happened: nothing half is seen, the next one succeeds, and the donor keeps nothing.
+fn all_is_well(server: &Mysqld, direct: &AgentConfig, finished: usize, server_died: bool) {
+    assert_eq!(counts(direct).0, finished, "a half backup is seen as one");
+    // What a donor that was killed has left stays with it.
+    let left = archived_redo(server);
+    let left = if server_died { left } else { 0 };
+    let start = binvault::clock::monotonic();
+    take(direct);
+    println!("taken after {:?}", start.elapsed());
+    assert_eq!(counts(direct).0, finished + 1);
+    // Neither does it keep the files.
+    server.sql("RENAME TABLE d.t TO d.moved; RENAME TABLE d.moved TO d.t");
+    wait_until("the donor keeps no redo", Duration::from_secs(60), || archived_redo(server) <= left);
+}
+
+#[test]
+fn a_killed_agent_and_a_cut_network_leave_nothing_half() {
+    let server = donor("clone-killed", &[]);
+    some_data(&server);
+    let proxy = Proxy::start(&server);
+    let (through, direct) = both(&server, &proxy);
+    let mut finished = 0;
+    for state in STATES {
+        for whom in ["agent", "network"] {
+            proxy.hold_at(state);
+            let agent = through.spawn_with(&["base"]);
+            proxy.wait_held();
+            // Pages and redo of the time.
+            server.sql("INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 50");
+            if whom == "agent" {
+                agent.kill();
+                proxy.cut();
+            } else {
+                proxy.cut();
+                let ended = agent.wait(Duration::from_secs(60));
+                assert_eq!(ended.code(), Some(3), "state {state}");
+            }
+            all_is_well(&server, &direct, finished, false);
+            finished += 1;
+        }
+    }
+}
+
+#[test]
+fn a_killed_donor_leaves_nothing_half_and_starts_again() {
+    let mut server = donor("clone-donor-killed", &[]);
+    some_data(&server);
+    let proxy = Proxy::start(&server);
+    let (through, direct) = both(&server, &proxy);
+    for (finished, state) in STATES.into_iter().enumerate() {
+        proxy.hold_at(state);
+        let agent = through.spawn_with(&["base"]);
+        proxy.wait_held();
+        server.sql("INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 50");
+        server.kill();
+        proxy.release();
+        assert_eq!(agent.wait(Duration::from_secs(60)).code(), Some(3), "state {state}");
+        server.start_again(&[]);
+        all_is_well(&server, &direct, finished, true);
+    }
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_frees_the_donor_in_every_state() {
+    let server = donor("clone-stopped", &[]);
+    some_data(&server);
+    let proxy = Proxy::start(&server);
+    let (through, direct) = both(&server, &proxy);
+    for (finished, state) in STATES.into_iter().enumerate() {
+        proxy.hold_at(state);
+        let agent = through.spawn_with(&["base"]);
+        proxy.wait_held();
+        agent.signal(rustix::process::Signal::TERM);
+        // The donor's answer passes again while the agent waits for it.
+        proxy.release();
+        assert!(!agent.wait(Duration::from_secs(60)).success(), "state {state}");
+        let clones = || server.sql("SHOW PROCESSLIST").lines().filter(|line| line.contains("lone")).count();
+        wait_until("the donor has no clone any more", Duration::from_secs(30), || clones() == 0);
+        all_is_well(&server, &direct, finished, false);
+    }
+}

@@ -1,0 +1,61 @@
+//! A slow store: the donor is not kept waiting while it archives redo, and memory has a limit.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::proxy::{PAGE_COPY, Proxy};
+use super::{archived_redo, donor};
+use crate::s3;
+use crate::support::agent::{Agent, AgentConfig};
+use crate::support::wait_until;
+
+/// What an agent may have resident at most.
+const LIMIT_BYTES: u64 = 96 << 20;
+
+/// The peak so far; `None` when it has ended.
+fn peak(agent: &Agent<'_>) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
+}
+
+#[test]
+fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
+    let options = ["--innodb-buffer-pool-size=256M", "--innodb-redo-log-capacity=512M"];
+    let server = donor("clone-slow", &options);
+    // 96 MiB that nothing can shrink.
+    server.sql(
+        "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL DEFAULT 0, v VARBINARY(7200));
+         INSERT INTO d.t (v) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+           SELECT CONCAT(RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024),
+             RANDOM_BYTES(1024), RANDOM_BYTES(1024)) FROM n;
+         INSERT INTO d.t (v) SELECT v FROM d.t; INSERT INTO d.t (v) SELECT v FROM d.t; INSERT INTO d.t (v) SELECT v FROM d.t;
+         INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 5000;",
+    );
+    let (proxy, store) = (Proxy::start(&server), s3::Server::start());
+    let settings = format!("{}[base]\nengine = \"clone\"\n", store.settings());
+    let config = AgentConfig::with(&server, &format!("s3://{}/x", s3::BUCKET), &settings);
+    proxy.before(&config, &server);
+    proxy.hold_at(super::proxy::FILE_COPY);
+    let mut agent = config.spawn_with(&["-v", "base"]);
+    proxy.wait_held();
+    // Every page changes while files are copied, so all of them come again.
+    server.sql("UPDATE d.t SET n = n + 1");
+    proxy.hold_at(PAGE_COPY);
+    proxy.wait_held();
+    store.switches.delay_ms.store(5_000, Ordering::SeqCst);
+    proxy.release();
+    let clones = || server.sql("SHOW PROCESSLIST").lines().filter(|line| line.contains("lone")).count();
+    wait_until("the donor is through with it", Duration::from_secs(90), || clones() == 0);
+    assert!(agent.log().contains("spool file"), "{}", agent.log());
+    assert_eq!((agent.exited(), archived_redo(&server)), (None, 0), "the donor did not wait for the store");
+    store.switches.delay_ms.store(0, Ordering::SeqCst);
+    let mut most = 0;
+    wait_until("the backup is taken", Duration::from_secs(120), || {
+        most = peak(&agent).unwrap_or(0).max(most);
+        agent.exited().is_some()
+    });
+    println!("peak memory: {:.1} MiB", most as f64 / f64::from(1 << 20));
+    assert!(agent.exited().unwrap().success(), "{}", agent.log());
+    assert!(most <= LIMIT_BYTES, "{most} bytes resident at the peak, {LIMIT_BYTES} allowed");
+}

@@ -1,0 +1,135 @@
+//! Rounds: a clone under load, a restore to a place behind it, and the same made by stock tools.
+
+use serde_json::Value;
+
+use super::load::{Churn, assert_kinds, prepare};
+use super::scene::{Scene, clone, plain, with_program};
+use crate::oracle::{History, fingerprint};
+use crate::place::{Restored, look_into_with};
+use crate::scene::orders;
+use crate::support::agent::said;
+use crate::support::lab::Mysqld;
+use crate::targets::Random;
+
+/// Rounds in the suite; `make soak-clone` says how many there.
+const ROUNDS: usize = 2;
+
+/// The transactions up to the place of a base.
+fn until_base(history: &History, manifest: &Value) -> usize {
+    let (file, offset) = (manifest["coordinates"]["file"].as_str(), manifest["coordinates"]["position"].as_u64());
+    let at = (file.unwrap(), offset.unwrap());
+    history.until(|seen| (seen.file.as_str(), seen.start) >= at)
+}
+
+/// One round: churn, a clone in the middle of it, more churn; then a restore to somewhere behind the clone.
+fn round(scene: &Scene, reference: &Mysqld, applied: &mut usize, random: &mut Random, number: usize) {
+    let (source, config) = (&scene.source, &scene.config);
+    let mut agent = config.spawn();
+    let churn = Churn::start(source, random.0, number);
+    churn.wait(1 + random.below(40) as u64, 2 + random.below(20) as u64);
+    let before = churn.definitions();
+    let (id, manifest) = clone(config);
+    let meanwhile = churn.definitions() - before;
+    churn.wait(5, 2 + random.below(10) as u64);
+    drop(churn);
+    agent.wait_caught_up(source);
+    agent.terminate();
+    let history = History::of(source);
+    let from = until_base(&history, &manifest);
+    let upto =
+        if random.below(3) == 0 { history.seen.len() } else { from + random.below(history.seen.len() - from) + 1 };
+    let to = if upto == history.seen.len() {
+        "latest".to_owned()
+    } else {
+        format!("gtid:{}", history.seen[upto - 1].gtid.clone().unwrap())
+    };
+    println!(
+        "round {number}: {meanwhile} changes of definitions while {id} was taken; restore to {to}: {} of {} transactions on top",
+        upto - from,
+        history.seen.len() - from
+    );
+    // The reference only goes forward, and so do the targets: behind a base that was taken behind the last target.
+    assert!(*applied <= upto, "a target behind the reference");
+    history.apply(reference, *applied..upto);
+    *applied = upto;
+    let far = scene.external_files();
+    let dir = tempfile::tempdir().unwrap();
+    let datadir = dir.path().join("data");
+    let more = ["--base", &id, "--check-tables", "--keep-running", "--json"];
+    let arguments = with_program(config, &to, &datadir, &scene.mysqld(), &more);
+    let out = config.output(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(out.status.success(), "round {number}: restore ended with {}:\n{}", out.status, said(&out));
+    let restored = Restored::of(&out);
+    restored.assert_executed(&history.set(reference, 0..upto));
+    assert_eq!(
+        fingerprint(|sql| restored.sql(sql)),
+        fingerprint(|sql| reference.sql(sql)),
+        "round {number}: left is restored, right the oracle's"
+    );
+    assert_eq!(restored.report["examined"]["bad_tables"].as_array().map(Vec::len), Some(0));
+    restored.assert_clean();
+    say_what_is_not_in_it(&restored, &datadir);
+    leave_the_donor_alone(scene, &restored, &far);
+    drop(restored);
+    // The server that goes on with it finds everything as it was left: the keyring is where the data directory says.
+    let options = ["--innodb-directories="];
+    let rows = look_into_with(&scene.mysqld(), &datadir, &options, "SELECT COUNT(*) FROM kinds.secretzip");
+    assert!(rows.trim().parse::<u32>().unwrap() > 0);
+}
+
+/// What a clone does not have is said.
+fn say_what_is_not_in_it(restored: &Restored, datadir: &std::path::Path) {
+    let next = restored.report["next"].to_string();
+    let keyring = datadir.with_file_name("data.keyring");
+    for word in ["my.cnf", "tables of other engines", keyring.to_str().unwrap(), "read_local_manifest", "ts_far.ibd"] {
+        assert!(next.contains(word), "{word} is not in {next}");
+    }
+    assert_eq!(restored.sql("SELECT COUNT(*) FROM kinds.isam"), "0\n");
+}
+
+/// Nothing of the restored server lies in the donor's folders, whatever is done to it.
+fn leave_the_donor_alone(scene: &Scene, restored: &Restored, far: &[(std::path::PathBuf, u64)]) {
+    let external = scene.external.path().display().to_string();
+    let files = restored.sql("SELECT path FROM information_schema.innodb_datafiles");
+    assert!(!files.contains(&external), "the restored server has files of the donor's: {files}");
+    restored.sql(
+        "SET SESSION sql_log_bin = 0; TRUNCATE kinds.far; ALTER TABLE kinds.farsecret FORCE; DROP TABLE kinds.farparts",
+    );
+    assert_eq!(scene.external_files(), far, "the donor's own files changed");
+}
+
+#[test]
+fn clones_under_load_equal_the_oracle() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed = number("BINVAULT_SEED").unwrap_or_else(binvault::clock::now_us);
+    let rounds = number("BINVAULT_CLONE_ROUNDS").map_or(ROUNDS, |rounds| usize::try_from(rounds).unwrap());
+    println!("BINVAULT_SEED={seed} gives the same statements, if not the same moments");
+    let mut random = Random(seed);
+    let scene = Scene::new("rclone");
+    prepare(&scene.source);
+    assert_kinds(&scene.source);
+    let reference = Scene::reference("rcloneref");
+    let mut applied = 0;
+    for number in 0..rounds {
+        round(&scene, &reference, &mut applied, &mut random, number);
+    }
+}
+
+/// Without GTIDs the place in the binlog is all that there is.
+#[test]
+fn a_clone_without_gtids_is_gone_on_with_by_position() {
+    let (source, config) = plain("rclonepos", 10, &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
+    orders(&source, &["four"]);
+    clone(&config);
+    orders(&source, &["five", "six"]);
+    let middle = source.position();
+    orders(&source, &["seven"]);
+    config.archive_now();
+    let restored = Restored::to(&config, &format!("{}:{}", middle.0, middle.1), &[]);
+    assert_eq!(restored.report["by_gtid"], false);
+    assert_eq!(restored.sql("SELECT COUNT(*), MAX(what) FROM shop.orders"), "6\ttwo\n");
+    drop(restored);
+    let restored = Restored::to(&config, "latest", &["--check-tables"]);
+    assert_eq!(fingerprint(|sql| restored.sql(sql)), fingerprint(|sql| source.sql(sql)));
+    restored.assert_clean();
+}
