@@ -136,6 +136,29 @@ fn encrypted_redo_is_read_with_its_key() {
     assert!(scanner.finish(None).is_err());
 }
 
+/// Seen on 9.7: the last block's second coming is in clear, though all the others are encrypted.
+#[test]
+fn a_last_block_in_clear_stays_the_last() {
+    let secret = Secret { key: [3; 32], iv: [4; 32] };
+    let key = EncryptingKey::cbc(UnboundCipherKey::new(&AES_256, &secret.key).unwrap()).unwrap();
+    // The last note begins in the last block but one, and ends in the last.
+    let first = [name("binlog.000002"), four(8, 4321)].concat();
+    let filler = vec![1; 3 * blocks::CONTENT_BYTES - first.len() - 3];
+    let log = [first, filler, four(8, 5555)].concat();
+    let clear = blocks(&log);
+    let mut hidden = clear.clone();
+    for block in &mut hidden {
+        block[4] |= 0x80;
+        let context = EncryptionContext::Iv128(FixedLength::from([4_u8; 16]));
+        key.less_safe_encrypt(&mut block[12..508], context).unwrap();
+    }
+    let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
+    scanner.redo(0, 2048, hidden.as_flattened());
+    scanner.redo(0, 2048 + 512 * (clear.len() as u64 - 1), &clear[clear.len() - 1]);
+    let found = scanner.finish(Some(&secret)).unwrap();
+    assert_eq!(found, [position("binlog.000002", 4321), position("binlog.000002", 5555)]);
+}
+
 #[test]
 fn the_last_block_replaces_what_it_was_before() {
     let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
