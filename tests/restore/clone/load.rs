@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::scene::KINDS;
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
-use crate::targets::Random;
+use crate::anywhere::Random;
 
 /// Definitions change in this order, over and over; `%` counts the rounds of it. Errors are taken as they come: a table
 /// that is made anew elsewhere may not be there.

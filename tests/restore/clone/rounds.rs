@@ -9,7 +9,7 @@ use crate::place::{Restored, look_into_with};
 use crate::scene::orders;
 use crate::support::agent::said;
 use crate::support::lab::Mysqld;
-use crate::targets::Random;
+use crate::anywhere::Random;
 
 /// Rounds in the suite; `make soak-clone` says how many there.
 const ROUNDS: usize = 2;
