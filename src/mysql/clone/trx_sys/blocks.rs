@@ -58,7 +58,9 @@ impl Blocks {
                 continue;
             }
             let again = self.last.filter(|(last_file, last_at, _)| (*last_file, *last_at) == (file, at));
-            if used(block) & ENCRYPTED != 0 {
+            // Whatever follows encrypted blocks waits with them, for the order is what counts: the last block comes in clear
+            // the second time.
+            if used(block) & ENCRYPTED != 0 || !self.waiting.is_empty() {
                 if again.is_some() {
                     self.waiting.pop_back();
                 }
@@ -96,9 +98,12 @@ impl Blocks {
         let key = UnboundCipherKey::new(&AES_256, &secret.key).and_then(DecryptingKey::cbc).map_err(refused)?;
         let iv = secret.iv.first_chunk::<IV_BYTES>().copied().unwrap_or_default();
         for mut block in self.waiting {
-            let Some(body) = block.get_mut(HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES) else { continue };
-            let context = DecryptionContext::Iv128(FixedLength::from(iv));
-            key.decrypt(body, context).map_err(refused)?;
+            if used(&block) & ENCRYPTED != 0
+                && let Some(body) = block.get_mut(HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES)
+            {
+                let context = DecryptionContext::Iv128(FixedLength::from(iv));
+                key.decrypt(body, context).map_err(refused)?;
+            }
             out.extend_from_slice(content(&block));
         }
         Ok(out)
