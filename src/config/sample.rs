@@ -89,6 +89,7 @@ const REST: &str = r#"[agent]
 # mysqld = "/usr/sbin/mysqld"   # the server that `binvault restore --datadir` and `binvault drill` run
 # mysql = "/usr/bin/mysql"      # the client that loads a dump
 # mysqld_options = ["--innodb-buffer-pool-size=8G"]
+# keyring = "/var/lib/keyring"  # where the keyring of an encrypted clone is written; DIR.keyring if left out
 # workers = 8                   # appliers; by the number of cores if left out
 
 [drill]

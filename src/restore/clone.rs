@@ -26,10 +26,12 @@ use std::sync::Arc;
 
 use super::site::{Site, executed};
 use super::{RestoreOptions, Step, stopped};
-use crate::archive::{BaseManifest, BaseReader};
+use crate::archive::{BaseReader, CloneFacts};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mysql::Version;
 use crate::mysql::clone::record::RecordReader;
+use crate::position::GtidSet;
+use crate::timeline::Plan;
 use assemble::{Assembly, RECOVERED, write_keyring};
 use keys::MasterKey;
 use snapshot::{Files, Limits, Snapshot};
@@ -117,43 +119,46 @@ fn number(version: &Version) -> u32 {
     u32::from(version.major) * 10_000 + u32::from(version.minor) * 100 + u32::from(version.patch)
 }
 
-/// Holds what the server has recovered against the manifest: the place in the binlog that it found in the data, and the
-/// transactions that it knows of.
+/// Holds what the server has recovered against the manifest, and gives the transactions that it has.
+///
+/// Where transactions have GTIDs, these decide: InnoDB keeps them with the transactions themselves. All that the manifest
+/// names must be there. A few more may be, as long as the target has them too: a donor notes its place in the binlog
+/// while others commit, and the note was seen to be some transactions late; the replay goes on behind what is there, and the
+/// proof at its end is the same. Without GTIDs the place in the binlog decides.
 ///
 /// # Errors
 /// [`Kind::Failed`], naming what differs.
-pub(super) async fn confirm(base: &BaseManifest, datadir: &Path, site: &mut dyn Site) -> Result<()> {
+pub(super) async fn confirm(plan: &Plan, datadir: &Path, site: &mut dyn Site) -> Result<GtidSet> {
+    let base = &plan.base;
     let path = datadir.join(RECOVERED);
     let mut text = String::new();
     let read = std::fs::File::open(&path).and_then(|file| file.take(RECORD_BYTES_MAX).read_to_string(&mut text));
     read.context(|| format!("read what the server has recovered ({})", path.display()))?;
     let coordinates = &base.coordinates;
-    let mut wrong = Vec::new();
-    match recovered(&text) {
-        Some(found) if found == (coordinates.file.as_str(), coordinates.position) => {}
-        found => {
-            let found = found.map_or_else(|| "nowhere".to_owned(), |(file, position)| format!("{file}:{position}"));
-            wrong.push(format!("it stands at {found}, by the manifest at {}", coordinates.position()));
-        }
+    let found = recovered(&text);
+    let at = found.map_or_else(|| "nowhere".to_owned(), |(file, position)| format!("{file}:{position}"));
+    let same_place = found == Some((coordinates.file.as_str(), coordinates.position));
+    let differs = |what: String| {
+        Error::new(Kind::Failed, format!("what the server recovered is not what {} says: {what}", base.id))
+            .hint("choose another base backup with --base, and keep this one as evidence")
+    };
+    if !coordinates.by_gtid() {
+        let what = || format!("it stands at {at}, by the manifest at {}", coordinates.position());
+        return if same_place { Ok(coordinates.executed.clone()) } else { Err(differs(what())) };
     }
-    if coordinates.by_gtid() {
-        let there = executed(site.connection()?).await?;
-        let (missing, extra) = (coordinates.executed.minus(&there), there.minus(&coordinates.executed));
-        if !missing.is_empty() {
-            wrong.push(format!("{missing} are missing"));
-        }
-        if !extra.is_empty() {
-            wrong.push(format!("{extra} are too much"));
-        }
+    let there = executed(site.connection()?).await?;
+    let (missing, extra) = (coordinates.executed.minus(&there), there.minus(&coordinates.executed));
+    let beyond = extra.minus(&plan.expected);
+    if !missing.is_empty() {
+        return Err(differs(format!("{missing} are missing")));
     }
-    if wrong.is_empty() {
-        return Ok(());
+    if !beyond.is_empty() {
+        return Err(differs(format!("it has {beyond} too, which the target has not")));
     }
-    Err(Error::new(
-        Kind::Failed,
-        format!("what the server recovered is not what {} says: {}", base.id, wrong.join("; ")),
-    )
-    .hint("choose another base backup with --base, and keep this one as evidence"))
+    if !same_place || !extra.is_empty() {
+        tracing::warn!(base = %base.id, %at, %extra, "the server has recovered more than the manifest says: the replay begins behind that");
+    }
+    Ok(there)
 }
 
 /// File and position in the server's record: two times, the file, the position, the set of transactions.
@@ -165,7 +170,7 @@ fn recovered(text: &str) -> Option<(&str, u64)> {
 }
 
 /// What is to be said about a server that was made of a clone.
-pub(super) fn next_steps(base: &BaseManifest, program: &Path, keyring: Option<&Path>) -> Vec<String> {
+pub(super) fn next_steps(facts: &CloneFacts, program: &Path, keyring: Option<&Path>) -> Vec<String> {
     let mut next = vec![
         "a clone has InnoDB's data alone: options (my.cnf), persisted variables and keyrings of the archived server are not in \
          it; tables of other engines are there, and empty"
@@ -178,7 +183,7 @@ pub(super) fn next_steps(base: &BaseManifest, program: &Path, keyring: Option<&P
             compat::keyring_hint(program)
         ));
     }
-    if let Some(facts) = base.clone.as_ref().filter(|facts| !facts.external.is_empty()) {
+    if !facts.external.is_empty() {
         next.push(format!(
             "{} tablespaces lay outside the archived server's data directory; they lie in this one now: {}",
             facts.external.len(),

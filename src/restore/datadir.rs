@@ -18,7 +18,7 @@ use super::prove::position;
 use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, protect_it, take_for_executed};
 use super::words::{Words, quoted};
 use super::{OnStep, RestoreOptions, Step};
-use crate::archive::{BaseContent, BaseManifest};
+use crate::archive::{BaseContent, BaseManifest, CloneFacts};
 use crate::clock;
 use crate::error::{Context, Error, Result};
 use crate::mysql::{Address, Connection, SourceOptions};
@@ -61,7 +61,8 @@ pub(super) struct DatadirSite {
     server_id: u32,
     by_gtid: bool,
     settings: Vec<String>,
-    base: BaseManifest,
+    /// Of a clone: what it is.
+    clone: Option<CloneFacts>,
     /// What must be said when the data directory is made.
     initial: Vec<String>,
     on_step: OnStep,
@@ -125,7 +126,7 @@ impl DatadirSite {
             server_id: options.free_server_id(),
             by_gtid: plan.by_gtid,
             settings: settings(options, datadir)?,
-            base: plan.base.clone(),
+            clone: plan.base.clone.clone(),
             initial: initial_options(&plan.base),
             on_step: Arc::clone(&options.on_step),
             running: None,
@@ -310,8 +311,8 @@ impl Site for DatadirSite {
         Marker::remove(&datadir)?;
         let socket = keep.then_some(socket);
         let mut next = next_steps(&self.program.path, &datadir, socket.as_deref());
-        if self.base.content == BaseContent::Clone {
-            next.extend(clone::next_steps(&self.base, &self.program.path, self.marker.keyring.as_deref()));
+        if let Some(facts) = &self.clone {
+            next.extend(clone::next_steps(facts, &self.program.path, self.marker.keyring.as_deref()));
         }
         Ok(Left { executed, datadir: Some(datadir), socket, next })
     }

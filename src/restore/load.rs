@@ -96,12 +96,11 @@ pub(super) async fn load(options: &RestoreOptions, site: &mut dyn Site) -> Resul
 
 /// Makes the files of a clone, lets the server recover them, and asks it what it has.
 async fn load_clone(options: &RestoreOptions, site: &mut dyn Site) -> Result<()> {
-    let base = &options.plan.base;
     let destination = site.destination()?;
     clone::fill(options, &destination).await?;
     site.begin_on_files().await?;
-    clone::confirm(base, &destination.datadir, site).await?;
-    site.loaded(&base.coordinates.executed).await
+    let executed = clone::confirm(&options.plan, &destination.datadir, site).await?;
+    site.loaded(&executed).await
 }
 
 fn place(site: &dyn Site) -> String {

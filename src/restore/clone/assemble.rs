@@ -251,3 +251,6 @@ fn move_to(from: &Path, to: &Path) -> std::io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -356,6 +356,22 @@ pub(super) struct Files {
 }
 
 impl Part {
+    /// A part with nothing but what counts for its place.
+    #[cfg(test)]
+    pub(super) fn of(place: &str, space: u32, fsp_flags: u32, size: u64) -> Self {
+        Self {
+            place: PathBuf::from(place),
+            external: None,
+            space: SpaceId(space),
+            fsp_flags,
+            size,
+            secret: None,
+            holes: false,
+            deleted: false,
+            sent: BTreeMap::new(),
+        }
+    }
+
     fn name(&mut self, file: &File) -> Result<()> {
         self.place = place(file)?;
         self.external = file.name.clone().filter(|name| is_external(name));

@@ -17,7 +17,7 @@ const TRIES: usize = 20;
 
 #[test]
 fn a_half_clone_is_no_data_directory() {
-    let (source, config) = plain("rclonekill", 200_000);
+    let (source, config) = plain("rclonekill", 200_000, &[]);
     clone(&config);
     orders(&source, &["four"]);
     config.archive_now();

@@ -37,7 +37,7 @@ fn refused(config: &AgentConfig, more: &[&str], code: i32, says: &[&str]) {
 
 #[test]
 fn a_clone_is_for_a_data_directory_of_the_same_kind() {
-    let (source, config) = plain("rclonefit", 10);
+    let (source, config) = plain("rclonefit", 10, &[]);
     let (id, manifest) = clone(&config);
     orders(&source, &["four"]);
     config.archive_now();
@@ -83,7 +83,7 @@ fn a_clone_is_for_a_data_directory_of_the_same_kind() {
 
 #[test]
 fn a_running_server_gets_another_base() {
-    let (source, config) = plain("rclonesrv", 10);
+    let (source, config) = plain("rclonesrv", 10, &[]);
     let target = Mysqld::start("rclonesrvto", &["--server-id=9"]);
     let dump = base(&config);
     orders(&source, &["four"]);

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::load::{Churn, assert_kinds, prepare};
-use super::scene::{Scene, clone, with_program};
+use super::scene::{Scene, clone, plain, with_program};
 use crate::oracle::{History, fingerprint};
 use crate::place::{Restored, look_into_with};
+use crate::scene::orders;
 use crate::support::agent::said;
 use crate::support::lab::Mysqld;
 use crate::targets::Random;
@@ -112,4 +113,23 @@ fn clones_under_load_equal_the_oracle() {
     for number in 0..rounds {
         round(&scene, &reference, &mut applied, &mut random, number);
     }
+}
+
+/// Without GTIDs the place in the binlog is all that there is.
+#[test]
+fn a_clone_without_gtids_is_gone_on_with_by_position() {
+    let (source, config) = plain("rclonepos", 10, &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
+    orders(&source, &["four"]);
+    clone(&config);
+    orders(&source, &["five", "six"]);
+    let middle = source.position();
+    orders(&source, &["seven"]);
+    config.archive_now();
+    let restored = Restored::to(&config, &format!("{}:{}", middle.0, middle.1), &[]);
+    assert_eq!(restored.report["by_gtid"], false);
+    assert_eq!(restored.sql("SELECT COUNT(*), MAX(what) FROM shop.orders"), "6\ttwo\n");
+    drop(restored);
+    let restored = Restored::to(&config, "latest", &["--check-tables"]);
+    assert_eq!(fingerprint(|sql| restored.sql(sql)), fingerprint(|sql| source.sql(sql)));
+    restored.assert_clean();
 }

@@ -154,8 +154,8 @@ pub(crate) fn with_program(
 }
 
 /// A small donor without a keyring.
-pub(crate) fn plain(hint: &str, rows: usize) -> (Mysqld, AgentConfig) {
-    let source = Mysqld::start(hint, &["--plugin-load-add=mysql_clone.so"]);
+pub(crate) fn plain(hint: &str, rows: usize, options: &[&str]) -> (Mysqld, AgentConfig) {
+    let source = Mysqld::start(hint, &[&["--plugin-load-add=mysql_clone.so"], options].concat());
     source.create_agent_user("binvault", PASSWORD);
     source.grant_base("binvault");
     source.sql(&format!(

@@ -58,8 +58,7 @@ impl Blocks {
                 continue;
             }
             let again = self.last.filter(|(last_file, last_at, _)| (*last_file, *last_at) == (file, at));
-            // Whatever follows encrypted blocks waits with them, for the order is what counts: the last block comes in clear
-            // the second time.
+            // The last block comes in clear the second time, whatever the others are: it must stay the last.
             if used(block) & ENCRYPTED != 0 || !self.waiting.is_empty() {
                 if again.is_some() {
                     self.waiting.pop_back();
@@ -98,9 +97,9 @@ impl Blocks {
         let key = UnboundCipherKey::new(&AES_256, &secret.key).and_then(DecryptingKey::cbc).map_err(refused)?;
         let iv = secret.iv.first_chunk::<IV_BYTES>().copied().unwrap_or_default();
         for mut block in self.waiting {
-            if used(&block) & ENCRYPTED != 0
-                && let Some(body) = block.get_mut(HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES)
-            {
+            let encrypted = used(&block) & ENCRYPTED != 0;
+            let Some(body) = block.get_mut(HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES) else { continue };
+            if encrypted {
                 let context = DecryptionContext::Iv128(FixedLength::from(iv));
                 key.decrypt(body, context).map_err(refused)?;
             }
