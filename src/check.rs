@@ -35,13 +35,14 @@ mod history;
 mod judge;
 mod keys;
 mod protection;
+mod semi_sync;
 mod server;
 mod survey;
 
 use serde::{Serialize, Serializer};
 
 use crate::chunk::keys::{Identities, Recipients};
-use crate::config::{AgentOptions, Config, Objectives};
+use crate::config::{AgentOptions, Config, Objectives, SemiSyncOptions};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::SourceOptions;
 use crate::store::StoreOptions;
@@ -53,6 +54,8 @@ pub struct CheckOptions {
     pub source: Option<Result<SourceOptions>>,
     /// The agent, whose identity must be free.
     pub agent: Result<AgentOptions>,
+    /// Whether commits shall wait for us.
+    pub semi_sync: Result<SemiSyncOptions>,
     /// The archive's store.
     pub store: Result<StoreOptions>,
     /// Whom chunks are sealed to.
@@ -69,6 +72,7 @@ impl CheckOptions {
         Self {
             source: config.has_source().then(|| config.source()),
             agent: config.agent(false),
+            semi_sync: config.semi_sync(),
             store: config.store(false),
             recipients: config.recipients(),
             objectives: config.objectives(),
@@ -252,7 +256,7 @@ impl Serialize for Report {
 /// Looks at everything that can be looked at. Takes at most about a minute and a half, on a store and a server that
 /// both hang; a second where they answer.
 pub async fn check(options: CheckOptions) -> Report {
-    let CheckOptions { source, agent, store, recipients, objectives, identities } = options;
+    let CheckOptions { source, agent, semi_sync, store, recipients, objectives, identities } = options;
     let mut findings = Vec::new();
     let (archive, surveyed) = tokio::join!(
         Box::pin(archive::examine(store, &mut findings)),
@@ -270,12 +274,18 @@ pub async fn check(options: CheckOptions) -> Report {
         (Some(Err(error)), _) => findings.push(Finding::failure(Area::Network, "source", error)),
         (Some(Ok(source)), Some(Err(error))) => findings.push(judge::not_connected(source, &error)),
         (Some(Ok(source)), Some(Ok(mut survey))) => {
+            if let Ok(options) = &semi_sync {
+                semi_sync::judge(&survey, options, &mut findings);
+            }
             judge::judge(&survey, agent.as_ref().ok(), archive.as_ref(), &mut findings);
             if let Some(archive) = &archive {
                 history::judge(&mut survey, source, archive, &mut findings).await;
             }
         }
         (Some(Ok(_)), None) => {}
+    }
+    if let Err(error) = &semi_sync {
+        findings.push(Finding::failure(Area::Agent, "semi-sync-settings", error));
     }
     if let Err(error) = &agent {
         findings.push(Finding::failure(Area::Agent, "agent-settings", error));
