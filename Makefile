@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone fmt clippy doc deny check
+.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ soak-restore: ## restores to 20 random targets in a history written under load, 
 
 soak-clone: ## 20 clones under load at random moments, each restored to a random place behind it and held against the stock tools
 	BINVAULT_CLONE_ROUNDS=20 $(CARGO) test $(LOCKED) --test restore clones_under_load -- --nocapture
+
+soak-rpo: ## 100 lost database hosts under load, commits waiting for the store: none lost; and 100 without protection
+	BINVAULT_RPO_ROUNDS=100 $(CARGO) test $(LOCKED) --test semi_sync experiment -- --nocapture --test-threads=1
 
 fmt: ## format the sources
 	$(CARGO) fmt

@@ -16,6 +16,7 @@ mod history;
 mod identity;
 mod reader;
 mod resume;
+mod semi_sync;
 
 use uuid::Uuid;
 
@@ -31,6 +32,7 @@ pub use history::{FileState, History, Seam};
 pub use identity::Identity;
 pub use reader::{Block, RangeReader, ReadOptions};
 pub use resume::{Continued, ResumeInFile, ResumePoint};
+pub use semi_sync::{Lapse, SemiSyncWord};
 
 /// Most entries of one folder that are held in memory: a file of 1 TiB in chunks of 8 MiB has 131,072 chunks.
 const ENTRIES_MAX: usize = 1 << 20;

@@ -36,6 +36,7 @@ mod history;
 mod judge;
 mod keys;
 mod protection;
+mod semi_sync;
 mod server;
 mod survey;
 
@@ -43,7 +44,7 @@ use serde::{Serialize, Serializer};
 
 use crate::base::{BaseOptions, EngineName};
 use crate::chunk::keys::{Identities, Recipients};
-use crate::config::{AgentOptions, Config, Objectives};
+use crate::config::{AgentOptions, Config, Objectives, SemiSyncOptions};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::SourceOptions;
 use crate::store::StoreOptions;
@@ -57,6 +58,8 @@ pub struct CheckOptions {
     pub agent: Result<AgentOptions>,
     /// How base backups are taken.
     pub base: Result<BaseOptions>,
+    /// Whether commits shall wait for us.
+    pub semi_sync: Result<SemiSyncOptions>,
     /// The archive's store.
     pub store: Result<StoreOptions>,
     /// Whom chunks are sealed to.
@@ -74,6 +77,7 @@ impl CheckOptions {
             source: config.has_source().then(|| config.source()),
             agent: config.agent(false),
             base: config.base(None),
+            semi_sync: config.semi_sync(),
             store: config.store(false),
             recipients: config.recipients(),
             objectives: config.objectives(),
@@ -257,7 +261,7 @@ impl Serialize for Report {
 /// Looks at everything that can be looked at. Takes at most about a minute and a half, on a store and a server that
 /// both hang; a second where they answer.
 pub async fn check(options: CheckOptions) -> Report {
-    let CheckOptions { source, agent, base, store, recipients, objectives, identities } = options;
+    let CheckOptions { source, agent, base, semi_sync, store, recipients, objectives, identities } = options;
     let mut findings = Vec::new();
     let (archive, surveyed) = tokio::join!(
         Box::pin(archive::examine(store, &mut findings)),
@@ -275,6 +279,9 @@ pub async fn check(options: CheckOptions) -> Report {
         (Some(Err(error)), _) => findings.push(Finding::failure(Area::Network, "source", error)),
         (Some(Ok(source)), Some(Err(error))) => findings.push(judge::not_connected(source, &error)),
         (Some(Ok(source)), Some(Ok(mut survey))) => {
+            if let Ok(options) = &semi_sync {
+                semi_sync::judge(&survey, options, &mut findings);
+            }
             judge::judge(&survey, agent.as_ref().ok(), archive.as_ref(), &mut findings);
             clone::judge(&survey, base.as_ref().ok().and_then(|base| base.engine), &mut findings);
             if let Some(archive) = &archive {
@@ -282,6 +289,9 @@ pub async fn check(options: CheckOptions) -> Report {
             }
         }
         (Some(Ok(_)), None) => {}
+    }
+    if let Err(error) = &semi_sync {
+        findings.push(Finding::failure(Area::Agent, "semi-sync-settings", error));
     }
     if let Err(error) = &agent {
         findings.push(Finding::failure(Area::Agent, "agent-settings", error));

@@ -11,6 +11,7 @@ mod load;
 mod raw;
 mod restore;
 mod sample;
+mod semi_sync;
 mod serve;
 mod values;
 
@@ -32,6 +33,7 @@ pub use load::load;
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use restore::{Objectives, server_options};
 pub use sample::sample;
+pub use semi_sync::{RawSemiSync, SemiSyncMode, SemiSyncOptions};
 pub use serve::{RawServe, ServeSettings};
 pub use values::{parse_size, read_secret};
 
@@ -90,6 +92,7 @@ impl Config {
         let config = Self { raw };
         config.store(false)?;
         config.ship()?;
+        config.semi_sync()?;
         config.agent(false)?;
         config.base(None)?;
         config.base_restore()?;

@@ -54,6 +54,8 @@
 //!    workload, compared with the server's own files).
 //! 2. **Durable means stored**: the durable position moves over contiguous chunks that the store has acknowledged
 //!    (`ship::commit`; `make soak-kill` kills the agent at each stage and compares).
+//!    An acknowledgement to a semi-synchronous source is sent for it alone (`ship::acknowledge`; `tests/semi_sync` destroys
+//!    the source and looks for every commit that had returned).
 //! 3. **No local state**: the resume point comes from the archive alone (`archive::resume`; the kill tests start from it).
 //! 4. **Immutable objects**: a chunk's name ends in the digest of its bytes; nothing is overwritten but beacons
 //!    (`tests/store_conformance`).

@@ -1,9 +1,10 @@
 //! What MySQL says: the client side of its protocol, in the role of a replica and of an ordinary client.
 //!
 //! Owns: framing ([`packet`]), TLS ([`tls`]), login ([`auth`], [`connect`]), plain questions ([`query`], [`facts`]),
-//! the replica's words before the dump ([`replica`]), the stream behind it ([`dump`], [`event`]), and the same events as
-//! they lie in a file ([`walk`]) and what they do to tables ([`rows`]), and the protocol by which a server gives its files
-//! away ([`clone`]). Does not own: when to connect, how often, or what to do with an answer; that is decided above.
+//! the replica's words before the dump ([`replica`]), the stream behind it ([`dump`], [`event`]), its acknowledgement
+//! ([`semi_sync`]), the same events as they lie in a file ([`walk`]) and what they do to tables ([`rows`]), and the protocol
+//! by which a server gives its files away ([`clone`]). Does not own: when to connect, how often, or what to do with an
+//! answer; that is decided above.
 //!
 //! Invariants: a password never leaves in clear but over TLS or a unix socket; every answer is bounded in bytes and
 //! in time; bytes of the peer are parsed without panics.
@@ -20,6 +21,7 @@ pub mod packet;
 pub mod query;
 pub mod replica;
 pub mod rows;
+pub mod semi_sync;
 pub mod source;
 pub mod stream;
 pub mod tls;

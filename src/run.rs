@@ -6,7 +6,8 @@
 //!         └───────────────── back-off with jitter ◄───────────────────┴─► passing trouble
 //! ```
 //!
-//! Base backups are taken beside it when they are due (`bases`).
+//! Base backups are taken beside it when they are due (`bases`). Where commits shall wait until they are durable, a guard
+//! (`guard`) decides which generations are those of a semi-synchronous replica: never the first, which catches up.
 //!
 //! Owns: connecting, choosing the start, the second connection that asks about the server's position, beacons, when to
 //! try again, and the limit on stopping.
@@ -16,28 +17,30 @@
 //! stop, the agent ends within [`STOP_LIMIT`].
 
 mod bases;
+mod guard;
 mod start;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::guard::{Guard, Turn, next_hold, soon};
 use self::start::{Start, choose_first};
 use crate::archive::Archive;
 use crate::base::BaseOptions;
 use crate::chunk::keys::Recipients;
-use crate::clock;
-use crate::config::AgentOptions;
+use crate::clock::{self, Instant};
+use crate::config::{AgentOptions, SemiSyncMode, SemiSyncOptions};
 use crate::error::{Context, Error, Kind, Result};
 use crate::mysql::facts::{BinaryLog, ServerFacts, binary_logs, binlog_status};
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, GtidSet, Position, ServerUuid};
 use crate::retry::{RetryOptions, Schedule};
-use crate::ship::{Durable, Progress, ShipOptions, Snapshot, Voyage, ship};
+use crate::ship::{Durable, Ledger, Progress, SemiSync, ShipOptions, Snapshot, Voyage, ship};
 use crate::store::{StoreOptions, open as open_store};
 
 /// How long stopping in good order may take.
@@ -48,6 +51,8 @@ const BASES_STOP_LIMIT: Duration = Duration::from_secs(2);
 const SWEEP_AGE_S: u64 = 900;
 /// How often a `--once` run starts again before it gives up.
 const ONCE_TRIES: u32 = 5;
+/// The longest silence that a source may keep which waits for us.
+const SEMI_SYNC_HEARTBEAT: Duration = Duration::from_secs(1);
 /// The program's name as the server sees it.
 const PROGRAM: &str = "binvault";
 
@@ -60,6 +65,8 @@ pub struct RunOptions {
     pub agent: AgentOptions,
     /// The ship.
     pub ship: ShipOptions,
+    /// Whether commits shall wait until they are durable.
+    pub semi_sync: SemiSyncOptions,
     /// The store.
     pub store: StoreOptions,
     /// Whom chunks are sealed to.
@@ -89,7 +96,16 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
     let bases_stop = stop.child_token();
     let (for_bases, told) = (options.clone(), bases_stop.clone());
     let bases = AbortOnDropHandle::new(tokio::spawn(async move { bases::run(&for_bases, &told).await }));
-    let agent = Agent { options, stop: stop.clone(), hard_stop: hard_stop.clone(), progress: Arc::clone(&progress) };
+    // A run that ends by itself protects nobody.
+    let wanted = options.semi_sync.mode != SemiSyncMode::Off && !options.once;
+    let agent = Agent {
+        options,
+        stop: stop.clone(),
+        hard_stop: hard_stop.clone(),
+        progress: Arc::clone(&progress),
+        ledger: wanted.then(Arc::default),
+        manner: Mutex::default(),
+    };
     let deadline = async {
         stop.cancelled().await;
         clock::sleep(STOP_LIMIT).await;
@@ -114,6 +130,30 @@ struct Agent {
     stop: CancellationToken,
     hard_stop: CancellationToken,
     progress: Arc<Progress>,
+    /// What is not protected; `None` where protection is not asked for.
+    ledger: Option<Arc<Ledger>>,
+    manner: Mutex<Manner>,
+}
+
+/// How the next generation begins.
+#[derive(Debug, Clone, Copy, Default)]
+struct Manner {
+    /// As a semi-synchronous replica, if the archive's end allows it.
+    join: bool,
+    /// Else: how long to stay asynchronous at least.
+    hold: Duration,
+    /// When the agent last joined.
+    joined: Option<Instant>,
+    /// The ledger has been read from the archive.
+    resumed: bool,
+}
+
+/// How a generation ended well.
+enum Ended {
+    /// Stopped, or through with `until`.
+    Through,
+    /// The next one is to be of the other manner.
+    Turned,
 }
 
 /// Who the server is.
@@ -139,9 +179,14 @@ impl Agent {
             let Some(ended) = Box::pin(self.generation(&mut until)).await.transpose() else { return Ok(()) };
             if self.stop.is_cancelled() {
                 // Stopping was asked for; a store or server that fails now is met again at the next start.
-                return ended.or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) });
+                return ended.map(drop).or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) });
             }
-            let Err(error) = ended else { return Ok(()) };
+            let error = match ended {
+                Ok(Ended::Through) => return Ok(()),
+                Ok(Ended::Turned) => continue,
+                Err(error) => error,
+            };
+            self.interrupted(&error);
             tries = tries.saturating_add(1);
             if self.progress.snapshot().chunks > before {
                 schedule.reset();
@@ -160,14 +205,15 @@ impl Agent {
     }
 
     /// One generation. `None`: told to stop before it began.
-    async fn generation(&self, until: &mut Option<Position>) -> Result<Option<()>> {
+    async fn generation(&self, until: &mut Option<Position>) -> Result<Option<Ended>> {
         let preparing = self.stop.run_until_cancelled(Box::pin(self.prepare(until))).await;
         let Some(prepared) = preparing.transpose()? else { return Ok(None) };
-        let Prepared { voyage, watch } = prepared;
+        let Prepared { voyage, watch, guard } = prepared;
         let (archive, server) = (voyage.archive.clone(), voyage.server);
         tracing::debug!(%server, archive = %archive.id(), "generation begins");
         let watching = CancellationToken::new();
         let mut watcher = tokio::spawn(watch.run(watching.clone()));
+        let guarding = guard.map(|guard| AbortOnDropHandle::new(tokio::spawn(guard.run(watching.clone()))));
         let broke_down = |panic| Error::failed("the watcher broke down").source(panic);
         let shipped = tokio::select! {
             shipped = ship(&self.options.ship, voyage) => shipped,
@@ -178,23 +224,95 @@ impl Agent {
         };
         watching.cancel();
         let watch = watcher.await.map_err(broke_down);
+        let turn = match guarding {
+            Some(guarding) => guarding.await.map_err(|panic| Error::failed("the guard broke down").source(panic))?,
+            None => None,
+        };
         shipped?;
+        if let Some(turn) = turn.filter(|_| !self.stop.is_cancelled()) {
+            self.turn(turn);
+            return Ok(Some(Ended::Turned));
+        }
         watch?.last_word().await;
-        Ok(Some(()))
+        Ok(Some(Ended::Through))
     }
 
-    async fn prepare(&self, until: &mut Option<Position>) -> Result<Prepared> {
-        let RunOptions { agent, recipients, once, .. } = &self.options;
+    fn manner(&self) -> std::sync::MutexGuard<'_, Manner> {
+        self.manner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, turn: Turn) {
+        let mut manner = self.manner();
+        manner.join = turn == Turn::Join;
+        manner.joined = manner.join.then(clock::monotonic);
+        if let Turn::Leave(protected_for) = turn {
+            manner.hold = next_hold(manner.hold, protected_for, self.options.semi_sync.return_after);
+        }
+    }
+
+    /// A generation ended in trouble: commits no longer wait for us, and the next one has to catch up first.
+    fn interrupted(&self, error: &Error) {
+        let Some(ledger) = &self.ledger else { return };
+        let mut manner = self.manner();
+        if let Some(joined) = manner.joined.take() {
+            manner.join = false;
+            // A single interruption is no reason to stay away; one after the other is.
+            let (lasted, away) = (joined.elapsed(), self.options.semi_sync.return_after);
+            manner.hold = if soon(lasted, away) { next_hold(manner.hold, lasted, away) } else { Duration::ZERO };
+        }
+        if ledger.unprotected(&error.to_string()) {
+            tracing::warn!(reason = %error, "commits are NOT protected any more: archiving was interrupted");
+        }
+    }
+
+    /// What the generation's stages and its guard share; `None` where protection is not asked for. The start of a
+    /// semi-synchronous dump acknowledges everything before it, so it must be inside of what is archived.
+    async fn semi_sync(&self, archive: &Archive, start: &Start) -> Result<Option<Arc<SemiSync>>> {
+        let Some(ledger) = &self.ledger else { return Ok(None) };
+        if !self.manner().resumed {
+            let ours = archive.beacons().await?.into_iter().find(|beacon| beacon.agent == self.options.agent.id);
+            ledger.resume("store", ours.and_then(|beacon| beacon.semi_sync));
+            self.manner().resumed = true;
+        }
+        let inside = start.from.inside.as_ref();
+        let archived = inside.filter(|inside| inside.incarnation.file == start.file && start.position <= inside.end);
+        let durable = archived.map(|inside| Position { file: start.file.clone(), offset: inside.end });
+        let is_replica = self.manner().join && durable.is_some();
+        Ok(Some(SemiSync::new(is_replica, Arc::clone(ledger), durable, self.options.ship.uploads)))
+    }
+
+    async fn guard(&self, semi_sync: Arc<SemiSync>, dump: u32) -> Result<Guard> {
+        Ok(Guard {
+            source: self.options.source.clone(),
+            options: self.options.semi_sync,
+            semi_sync,
+            progress: Arc::clone(&self.progress),
+            dump,
+            asked: Connection::connect(&self.options.source, PROGRAM).await?,
+            spoilt: false,
+            mended: false,
+            target: None,
+            hold: self.manner().hold,
+            stop: self.stop.clone(),
+        })
+    }
+
+    async fn archive(&self) -> Result<Archive> {
         let store = open_store(&self.options.store, &self.hard_stop).await?;
         match store.sweep(SWEEP_AGE_S).await {
             Ok(0) => {}
             Ok(swept) => tracing::info!(swept, "leftovers of interrupted writes were removed"),
             Err(error) => tracing::warn!(%error, "leftovers could not be swept"),
         }
-        let archive = Archive::open(store, true).await?;
+        Archive::open(store, true).await
+    }
+
+    async fn prepare(&self, until: &mut Option<Position>) -> Result<Prepared> {
+        let RunOptions { agent, recipients, once, .. } = &self.options;
+        let archive = self.archive().await?;
         let survey = self.survey().await?;
         let Survey { facts, server, mut asked } = survey;
-        self.check_known(&archive, &server).await?;
+        self.check_known(&archive, &server, &facts).await?;
         let places = archive.resume_points(&server).await?;
         // Asked behind the listing: whatever another agent has archived by then, the server must have.
         let Binlogs { logs, end } = Binlogs::ask(&mut asked).await?;
@@ -204,22 +322,32 @@ impl Agent {
         if let Some(inside) = newest.filter(|_| by_gtid) {
             start::check_executed(&mut asked, &inside.executed()).await?;
         }
-        let Start { file, position, from } = choose_first(places, &logs, agent.start, &end, by_gtid)?;
+        let start = choose_first(places, &logs, agent.start, &end, by_gtid)?;
+        let semi_sync = self.semi_sync(&archive, &start).await?;
+        let Start { file, position, from } = start;
         if *once && until.is_none() {
             *until = Some(end.clone());
         }
-        let request = self.dump_request(&archive, &file, position, by_gtid);
+        let mut request = self.dump_request(&archive, &file, position, by_gtid);
+        if semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.is_replica) {
+            request = as_waited_for(request);
+        }
         let connection = Connection::connect(&self.options.source, PROGRAM).await?;
         let tls = connection.is_tls();
+        // There before the server begins to wait for us: only it can end that at once.
+        let guard = match &semi_sync {
+            Some(semi_sync) => Some(self.guard(Arc::clone(semi_sync), connection.id()).await?),
+            None => None,
+        };
         let stream = start_dump(connection, &request).await?;
-        let durable = from.inside.as_ref().map(|inside| inside.link());
+        let durable = from.inside.as_ref().map(crate::archive::ResumeInFile::link);
         self.progress.set_durable(Durable {
             position: durable.map(|link| Position { file: link.file, offset: link.end }),
             commit: from.high_commit,
         });
         let word = if begins_anew { "archiving begins" } else { "archiving goes on" };
         tracing::info!(
-            %server, version = %facts.version, %file, position, tls, server_id = request.server_id,
+            semi_sync = request.semi_sync, %server, version = %facts.version, %file, position, tls, server_id = request.server_id,
             replica_uuid = %request.replica_uuid, archive = %archive.store().url(), "{word}"
         );
         let watch = watch::Watch {
@@ -231,6 +359,7 @@ impl Agent {
             oldest_file: logs.first().map(|log| log.name.clone()),
             progress: Arc::clone(&self.progress),
             source: self.options.source.clone(),
+            ledger: self.ledger.clone(),
             answer: None,
             reset: None,
         };
@@ -244,8 +373,9 @@ impl Agent {
             until: until.clone(),
             progress: Arc::clone(&self.progress),
             stop: self.stop.clone(),
+            semi_sync,
         };
-        Ok(Prepared { voyage, watch })
+        Ok(Prepared { voyage, watch, guard })
     }
 
     fn dump_request(&self, archive: &Archive, file: &BinlogFile, position: u64, by_gtid: bool) -> DumpRequest {
@@ -262,6 +392,7 @@ impl Agent {
             by_gtid,
             non_block: false,
             register: true,
+            semi_sync: false,
         }
     }
 
@@ -289,15 +420,35 @@ impl Agent {
     }
 
     /// Refuses a server that the archive does not know, unless it is meant.
-    async fn check_known(&self, archive: &Archive, server: &ServerUuid) -> Result<()> {
+    async fn check_known(&self, archive: &Archive, server: &ServerUuid, facts: &ServerFacts) -> Result<()> {
         let known = archive.servers().await?;
-        if known.is_empty() || known.contains(server) || self.options.agent.adopt {
+        if known.is_empty() || known.contains(server) {
             return Ok(());
         }
+        let extra = start::never_executed(archive, &known, facts.gtid_executed.as_deref()).await?;
+        if self.options.agent.adopt {
+            if !extra.is_empty() {
+                let extra = start::shown(&extra);
+                tracing::warn!(
+                    extra,
+                    "transactions are archived that the new server has never executed: they are lost there"
+                );
+            }
+            return Ok(());
+        }
+        let extra = if extra.is_empty() {
+            String::new()
+        } else {
+            format!("; it has never executed transactions that are archived: {}", start::shown(&extra))
+        };
         let names: Vec<String> = known.iter().map(ToString::to_string).collect();
         Err(Error::new(
             Kind::Diverged,
-            format!("the archive at {} is of server {}, this one is {server}", archive.store().url(), names.join(", ")),
+            format!(
+                "the archive at {} is of server {}, this one is {server}{extra}",
+                archive.store().url(),
+                names.join(", ")
+            ),
         )
         .hint("correct source.url or archive.url; if the server really takes the other's place, run once with --adopt"))
     }
@@ -316,6 +467,13 @@ impl Binlogs {
 struct Prepared {
     voyage: Voyage,
     watch: watch::Watch,
+    guard: Option<Guard>,
+}
+
+/// The dump of a semi-synchronous replica. By more frequent heartbeats the source notices soon that an agent has died, and
+/// waits no longer.
+fn as_waited_for(request: DumpRequest) -> DumpRequest {
+    DumpRequest { semi_sync: true, heartbeat: request.heartbeat.min(SEMI_SYNC_HEARTBEAT), ..request }
 }
 
 /// A file name as the server tells it, which may have a folder before it in old versions' index files.

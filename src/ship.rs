@@ -4,6 +4,8 @@
 //!   MySQL ─► receive ─► cut ──(4 items)──► seal ──(1)──► upload ──(uploads)──► commit ─► durable position
 //!            socket     pure    frames of  zstd+age       N at     in order      log, status, beacon
 //!                              ≤ 1 MiB     2 threads      once
+//!     ▲                                                              │
+//!     └──────────────────────── acknowledge ◄────────────────────────┘ where the server waits for it (semi-sync)
 //! ```
 //!
 //! Owns: one *generation*: all stages from a resume point to the first failure, the end, or the order to stop; memory
@@ -12,15 +14,19 @@
 //!
 //! Invariants: bytes wait in lent buffers only, so memory has a limit whatever the server sends; the durable position
 //! moves over contiguous acknowledged chunks only; the first failure of any stage ends them all and is the one reported;
-//! asked to stop, the stages empty themselves in order and nothing received is lost.
+//! asked to stop, the stages empty themselves in order and nothing received is lost; the server is told that something is
+//! durable only by the commit stage's word.
 
+mod acknowledge;
 mod buffers;
 mod commit;
 mod cut;
 mod failpoint;
+mod ledger;
 mod progress;
 mod receive;
 mod seal;
+mod semi_sync;
 mod upload;
 
 use std::sync::Arc;
@@ -39,7 +45,9 @@ use crate::error::{Error, Result};
 use crate::mysql::RawStream;
 use crate::position::{GtidSet, Position, ServerUuid};
 
+pub use ledger::Ledger;
 pub use progress::{Durable, Progress, Snapshot, Stage};
+pub use semi_sync::SemiSync;
 
 /// How to ship. Sizes in bytes.
 #[derive(Debug, Clone)]
@@ -101,14 +109,18 @@ pub struct Voyage {
     pub progress: Arc<Progress>,
     /// The order to stop in good order.
     pub stop: CancellationToken,
+    /// Shared with the guard, where semi-synchronous replication is wanted.
+    pub semi_sync: Option<Arc<SemiSync>>,
 }
 
-/// Ships until it is told to stop (`Ok`), has reached `until` (`Ok`), or a stage fails.
+/// Ships until it is told to stop or to turn (`Ok`), has reached `until` (`Ok`), or a stage fails.
 ///
 /// # Errors
 /// The first failure. Whatever was acknowledged before it is durable.
 pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
-    let Voyage { stream, server, from, purged, archive, recipients, until, progress, stop } = voyage;
+    let Voyage { stream, server, from, purged, archive, recipients, until, progress, stop, semi_sync } = voyage;
+    let RawStream { stream, leftover, .. } = stream;
+    let (socket, back) = tokio::io::split(stream);
     let frame_bytes = options.frame_bytes();
     let frames = BufferPool::new(frame_bytes.saturating_mul(options.frames()), usize::MAX);
     let objects = BufferPool::new(OBJECT_BUDGET_BYTES, OBJECT_BUDGET_BYTES);
@@ -119,15 +131,34 @@ pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
     let (to_commit, committing) = mpsc::channel(options.uploads);
     let (to_upload, uploading) = mpsc::channel(1);
     let (to_seal, sealing) = mpsc::channel(CUT_QUEUE);
-    let commit = spawn(commit::run(committing, Arc::clone(&progress)));
+    let all_told = CancellationToken::new();
+    let acknowledge = match semi_sync.clone().filter(|semi_sync| semi_sync.is_replica) {
+        Some(semi_sync) => spawn(acknowledge::run(back, semi_sync, all_told.clone())),
+        None => spawn(async { Ok(()) }),
+    };
+    let committed = commit::run(committing, Arc::clone(&progress), semi_sync.clone());
+    let commit = spawn(async move {
+        let _told = all_told.drop_guard();
+        committed.await
+    });
     let upload = spawn(upload::run(uploading, to_commit, archive.clone(), options.uploads, Arc::clone(&progress)));
     let seal_options = seal::SealOptions { compress: options.compress, sealers: options.sealers };
     let seal = spawn(seal::run(seal_options, recipients, sealing, to_upload, objects, Arc::clone(&progress)));
     let receive = spawn(receive::run(
-        receive::Receive { options: options.clone(), stream, cutter, frames, until, progress, stop },
+        receive::Receive {
+            options: options.clone(),
+            socket,
+            leftover,
+            cutter,
+            frames,
+            until,
+            progress,
+            stop,
+            semi_sync,
+        },
         to_seal,
     ));
-    join(receive, seal, upload, commit).await
+    join(receive, seal, upload, commit, acknowledge).await
 }
 
 fn spawn(stage: impl Future<Output = Result<()>> + Send + 'static) -> AbortOnDropHandle<Result<()>> {
@@ -141,6 +172,7 @@ async fn join(
     seal: AbortOnDropHandle<Result<()>>,
     upload: AbortOnDropHandle<Result<()>>,
     commit: AbortOnDropHandle<Result<()>>,
+    acknowledge: AbortOnDropHandle<Result<()>>,
 ) -> Result<()> {
     let named = |name: &'static str, handle: AbortOnDropHandle<Result<()>>| async move {
         match handle.await {
@@ -148,6 +180,12 @@ async fn join(
             Err(panic) => Err(Error::failed(format!("the {name} stage broke down")).source(panic)),
         }
     };
-    tokio::try_join!(named("receive", receive), named("seal", seal), named("upload", upload), named("commit", commit))?;
+    tokio::try_join!(
+        named("receive", receive),
+        named("seal", seal),
+        named("upload", upload),
+        named("commit", commit),
+        named("acknowledge", acknowledge),
+    )?;
     Ok(())
 }

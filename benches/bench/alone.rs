@@ -86,6 +86,7 @@ pub fn socket(server: &Mysqld, first: &str, check: bool) -> Cost {
         by_gtid: true,
         non_block: true,
         register: false,
+        semi_sync: false,
     };
     thread(|| {
         runtime.block_on(async {

@@ -6,13 +6,16 @@
 //! Variables: `BINVAULT_BENCH_MIB` (binlog to make, default 1024), `BINVAULT_BENCH_ROUNDS` (default 5),
 //! `BINVAULT_BENCH_SECONDS` (steady load for the commit → durable part, default 20), `BINVAULT_BENCH_REPLAY_MIB` (binlog to
 //! replay, default 64), `BINVAULT_BENCH_CLONE_MIB` (data of a server that is backed up, default 2048),
-//! `BINVAULT_BENCH_IMPACT_SECONDS` (a donor's load with and without a backup of a quarter of that, default 20). 0 leaves a
+//! `BINVAULT_BENCH_IMPACT_SECONDS` (a donor's load with and without a backup of a quarter of that, default 20),
+//! `BINVAULT_BENCH_RPO_SECONDS` (load of each figure of the commits that wait, default 5). 0 leaves a
 //! part out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench fails like a test")]
 #![allow(clippy::print_stdout, reason = "its tables are its purpose")]
 #![allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a clock is what a bench is for")]
 #![allow(unreachable_pub, missing_docs, reason = "a program of its own")]
 
+#[path = "../../tests/support/s3.rs"]
+mod s3;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
@@ -23,6 +26,7 @@ mod ingest;
 mod latency;
 mod measure;
 mod replay;
+mod semi_sync;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -54,6 +58,10 @@ fn main() {
     let impact = number("BINVAULT_BENCH_IMPACT_SECONDS", 20);
     if data > 0 && impact > 0 {
         report.insert("impact".into(), impact::run((data << 20) / 4, impact));
+    }
+    let waited = number("BINVAULT_BENCH_RPO_SECONDS", 5);
+    if waited > 0 {
+        report.insert("semi_sync".into(), semi_sync::run(waited));
     }
     let path = support::repo().join("target/bench.json");
     std::fs::write(&path, serde_json::to_string_pretty(&report).unwrap()).unwrap();

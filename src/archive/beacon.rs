@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Archive;
+use super::{Archive, SemiSyncWord};
 use crate::error::{Context, Error, Result};
 use crate::position::{Position, ServerUuid};
 use crate::store::{self, ListDepth};
@@ -39,6 +39,9 @@ pub struct Beacon {
     pub stopped: bool,
     /// Version of the agent.
     pub version: String,
+    /// Whether commits wait until they are durable; `None` where that is not asked for.
+    #[serde(default)]
+    pub semi_sync: Option<SemiSyncWord>,
 }
 
 impl Archive {

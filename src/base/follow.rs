@@ -91,6 +91,7 @@ impl Follower {
             by_gtid: false,
             non_block: false,
             register: false,
+            semi_sync: false,
         };
         let raw = start_dump(connection, &request).await.context(|| format!("read the server's {file}"))?;
         let reader = DumpReader::new(&raw.leftover)?;

@@ -38,7 +38,7 @@ pub(super) fn judge(survey: &Survey, findings: &mut Vec<Finding>) {
 }
 
 /// The statement that sets a variable now and after a restart.
-fn set(version: &Version, name: &str, value: &str) -> String {
+pub(super) fn set(version: &Version, name: &str, value: &str) -> String {
     if version.is_mysql_at_least(8, 0, 0) {
         format!("SET PERSIST {name} = {value};")
     } else {

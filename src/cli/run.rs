@@ -23,6 +23,7 @@ pub(super) async fn run(config: &Config, args: &RunArgs) -> Result<()> {
         source: config.source()?,
         agent: config.agent(args.adopt)?,
         ship: config.ship()?,
+        semi_sync: config.semi_sync()?,
         store: config.store(true)?,
         recipients: config.recipients()?,
         once: args.once,

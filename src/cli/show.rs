@@ -5,8 +5,11 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::archive::open;
 use super::output;
+use crate::archive::{Beacon, SemiSyncWord};
+use crate::clock;
 use crate::config::Config;
 use crate::error::Result;
+use crate::position::CommitTime;
 use crate::status::{self, DrillSummary, Lag, ListedBase, ListedFile, Protection, ServerStatus, StatusReport};
 
 /// `binvault status`
@@ -56,8 +59,44 @@ fn show_status(report: &StatusReport) {
     for agent in &report.agents {
         let durable = agent.durable.as_ref().map_or_else(|| "nothing yet".to_owned(), ToString::to_string);
         let word = if agent.stopped { "stopped at" } else { "was at" };
-        let time = crate::position::CommitTime::from_micros(agent.as_of_us).rfc3339();
+        let time = CommitTime::from_micros(agent.as_of_us).rfc3339();
         output::line(format!("agent    {} {word} {durable} as of {time} (binvault {})", agent.agent, agent.version));
+        if let Some(word) = &agent.semi_sync {
+            show_semi_sync(word, agent);
+        }
+    }
+}
+
+/// Whether commits wait until they are durable, by the agent's last word.
+fn show_semi_sync(word: &SemiSyncWord, agent: &Beacon) {
+    // An agent that runs speaks every minute, or as often as it is set to.
+    const SILENT_US: u64 = 180_000_000;
+    let time = |us: u64| CommitTime::from_micros(us).rfc3339();
+    let since = time(word.since_us);
+    if word.protected && clock::now_us().saturating_sub(agent.as_of_us) > SILENT_US {
+        output::line(format!("commits  UNKNOWN: protected ({}) since {since}, but the agent is silent", word.mode));
+    } else if word.protected && !agent.stopped {
+        let ack = word.last_ack_us.map_or_else(|| "none yet".to_owned(), time);
+        output::line(format!("commits  protected ({}) since {since}, last acknowledged {ack}", word.mode));
+    } else {
+        let reason = word.reason.as_deref().unwrap_or("the agent has not joined yet");
+        output::line(format!("commits  NOT PROTECTED since {since}: {reason}"));
+    }
+    if word.uncovered > 0 {
+        output::line(format!(
+            "         {} commits were not covered since protection was first reached",
+            word.uncovered
+        ));
+    }
+    for lapse in &word.lapses {
+        let to = lapse.to_us.map_or_else(|| "now".to_owned(), time);
+        let which = match &lapse.gtids {
+            Some(gtids) if gtids.is_empty() => "none".to_owned(),
+            Some(gtids) => gtids.to_string(),
+            None => "too many to be listed".to_owned(),
+        };
+        let (from, reason) = (time(lapse.from_us), &lapse.reason);
+        output::line(format!("lapse    {from} .. {to}: {} commits not covered ({reason}): {which}", lapse.commits));
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::base::RawBase;
 use super::restore::{RawDrill, RawObjectives, RawRestore};
+use super::semi_sync::RawSemiSync;
 use super::serve::RawServe;
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
@@ -23,6 +24,8 @@ pub struct RawConfig {
     pub archive: RawArchive,
     /// The agent.
     pub agent: RawAgent,
+    /// Commits that wait until they are durable.
+    pub semi_sync: RawSemiSync,
     /// Compression.
     pub compression: RawCompression,
     /// Base backups.

@@ -54,6 +54,11 @@ const REST: &str = r#"[agent]
 # beacon_interval = "60s"
 # poll_interval = "10s"
 
+[semi_sync]                     # commits that wait until they are durable: docs/rpo-zero.md
+# mode = "off"                  # "store": acknowledged when the store has the chunk
+# wait_limit = "3s"             # when a commit has waited so long for us, we leave, and production goes on unprotected …
+# return_after = "10s"          # … and come back by ourselves so much later, or later still if that happens again
+
 [compression]
 # level = 1                     # zstd; 1 for speed
 # long_window_log = 24          # for size: with level 2, a sixth to a quarter smaller where rows return, 20 MiB a thread

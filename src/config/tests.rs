@@ -96,6 +96,8 @@ fn the_sample_is_a_configuration_and_tells_the_defaults() {
     assert_eq!(all.archive.give_up_after, default.archive.give_up_after);
     assert_eq!(all.compression.level, default.compression.level);
     assert_eq!(all.log.level, default.log.level);
+    let (given, unset) = (&all.semi_sync, &default.semi_sync);
+    assert_eq!((given.mode, given.wait_limit, given.return_after), (unset.mode, unset.wait_limit, unset.return_after));
     let (base, default) = (&all.base, &default.base);
     assert_eq!((base.lock_wait, base.long_query), (default.lock_wait, default.long_query));
     assert_eq!((base.give_up_after, base.jitter), (default.give_up_after, default.jitter));
@@ -137,6 +139,23 @@ fn base_backups() {
         ("[base.command]\nrestore_into = \"heaven\"", "heaven"),
     ] {
         let error = with(text).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Config);
+        assert!(error.chain().contains(wanted), "{wanted}: {}", error.chain());
+    }
+}
+
+#[test]
+fn commits_wait_only_where_that_is_said() {
+    assert_eq!(load_text(MINIMAL, &[]).unwrap().semi_sync().unwrap().mode, SemiSyncMode::Off);
+    let env = [("BINVAULT_SEMI_SYNC__MODE", "store"), ("BINVAULT_SEMI_SYNC__WAIT_LIMIT", "250ms")];
+    let options = load_text(MINIMAL, &env).unwrap().semi_sync().unwrap();
+    assert_eq!((options.mode, options.wait_limit), (SemiSyncMode::Store, Duration::from_millis(250)));
+    for (text, wanted) in [
+        ("mode = \"always\"", "always"),
+        ("wait_limit = \"1ms\"", "wait_limit"),
+        ("return_after = \"0s\"", "return_after"),
+    ] {
+        let error = load_text(&format!("{MINIMAL}[semi_sync]\n{text}\n"), &[]).unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Config);
         assert!(error.chain().contains(wanted), "{wanted}: {}", error.chain());
     }

@@ -8,7 +8,8 @@
 //! after its checksum was found right; nothing else is ever held than the buffer.
 //!
 //! Wire facts: each event travels as a packet `00` + event; packets of 0xffffff bytes go on in the next one, and only
-//! the first has the `00`. The event's own checksum algorithm comes from the file's format description event, which
+//! the first has the `00`. To a semi-synchronous replica the `00` is followed by `ef` and a flag, on every packet of the
+//! stream, and the flag's lowest bit asks for an acknowledgement (tested on 9.7). The event's own checksum algorithm comes from the file's format description event, which
 //! itself always carries a CRC32.
 
 use crc32fast::Hasher;
@@ -21,10 +22,16 @@ use crate::position::ChecksumAlgorithm;
 /// Bytes of the receive buffer.
 pub const BUFFER_BYTES: usize = 256 << 10;
 /// Largest event delivered in one piece, in bytes.
-pub const WHOLE_EVENT_MAX: usize = BUFFER_BYTES - PACKET_HEADER - 1;
+pub const WHOLE_EVENT_MAX: usize = BUFFER_BYTES - PACKET_HEADER - 1 - SEMI_SYNC_HEADER;
 
 const PACKET_HEADER: usize = 4;
 const PACKET_MAX: usize = 0xff_ffff;
+/// Bytes of the semi-synchronous header behind the `00`.
+const SEMI_SYNC_HEADER: usize = 2;
+/// Its first byte.
+const SEMI_SYNC_MAGIC: u8 = 0xef;
+/// The bit of its second byte that asks for an acknowledgement.
+const SEMI_SYNC_ASKS: u8 = 0x01;
 
 /// One piece of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub struct EventPart<'a> {
     pub first: bool,
     /// Whether the event ends with this piece.
     pub last: bool,
+    /// Whether the server waits for the acknowledgement of the event, the same in all its pieces.
+    pub asks_ack: bool,
     /// The bytes.
     pub bytes: &'a [u8],
 }
@@ -52,6 +61,7 @@ pub enum DumpItem<'a> {
 #[derive(Debug)]
 struct Large {
     header: Header,
+    asks_ack: bool,
     /// Bytes of the event not delivered yet.
     left: usize,
     /// Bytes of the current packet not delivered yet.
@@ -68,6 +78,16 @@ struct LargeCrc {
     tail: Vec<u8>,
 }
 
+/// What stands between the `00` and the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    Nothing,
+    /// The header was asked for; the first packet tells whether the server sends it. That is an artificial ROTATE,
+    /// whose own first byte is 0.
+    Undecided,
+    SemiSync,
+}
+
 /// Turns socket bytes into pieces of events.
 #[derive(Debug)]
 pub struct DumpReader {
@@ -75,6 +95,7 @@ pub struct DumpReader {
     start: usize,
     end: usize,
     checksum: ChecksumAlgorithm,
+    prefix: Prefix,
     large: Option<Large>,
     /// An event ended exactly with a full packet: an empty one must follow.
     empty_packet_due: bool,
@@ -92,7 +113,31 @@ impl DumpReader {
         room.copy_from_slice(leftover);
         let end = leftover.len();
         // Until the first format description comes, only artificial events do, and those are judged by looking.
-        Ok(Self { buffer, start: 0, end, checksum: ChecksumAlgorithm::None, large: None, empty_packet_due: false })
+        Ok(Self {
+            buffer,
+            start: 0,
+            end,
+            checksum: ChecksumAlgorithm::None,
+            prefix: Prefix::Nothing,
+            large: None,
+            empty_packet_due: false,
+        })
+    }
+
+    /// For a dump that was asked for as a semi-synchronous replica.
+    #[must_use]
+    pub fn asked_semi_sync(mut self) -> Self {
+        self.prefix = Prefix::Undecided;
+        self
+    }
+
+    /// Whether the server treats us as a semi-synchronous replica; `None` before its first packet.
+    pub fn is_semi_sync(&self) -> Option<bool> {
+        match self.prefix {
+            Prefix::Nothing => Some(false),
+            Prefix::Undecided => None,
+            Prefix::SemiSync => Some(true),
+        }
     }
 
     /// Room to read into. Never empty after [`DumpReader::next`] has returned `None`.
@@ -131,7 +176,7 @@ impl DumpReader {
         }
         let available = self.end - self.start - PACKET_HEADER;
         if length > BUFFER_BYTES - PACKET_HEADER {
-            return if available > HEADER_BYTES { self.begin_large(length) } else { Ok(None) };
+            return if available > HEADER_BYTES + SEMI_SYNC_HEADER { self.begin_large(length) } else { Ok(None) };
         }
         if available < length {
             return Ok(None);
@@ -140,9 +185,10 @@ impl DumpReader {
         self.start = from + length;
         let packet = self.buffer.get(from..from + length).unwrap_or(&[]);
         match packet.split_first() {
-            Some((0, event)) => {
+            Some((0, rest)) => {
+                let (event, asks_ack) = strip(&mut self.prefix, rest)?;
                 let header = whole_event(event, &mut self.checksum)?;
-                Ok(Some(DumpItem::Part(EventPart { header, first: true, last: true, bytes: event })))
+                Ok(Some(DumpItem::Part(EventPart { header, first: true, last: true, asks_ack, bytes: event })))
             }
             Some((0xfe, rest)) if rest.len() < 8 => Ok(Some(DumpItem::End)),
             Some((0xff, rest)) => Err(dump_error(rest)),
@@ -171,16 +217,17 @@ impl DumpReader {
     fn begin_large(&mut self, length: usize) -> Result<Option<DumpItem<'_>>> {
         let from = self.start + PACKET_HEADER;
         let head = self.buffer.get(from..self.end).unwrap_or(&[]);
-        let event = match head.split_first() {
-            Some((0, event)) => event,
+        let (event, asks_ack) = match head.split_first() {
+            Some((0, rest)) => strip(&mut self.prefix, rest)?,
             other => return Err(Error::corrupt(format!("a large dump packet begins with {:?}", other.map(|o| o.0)))),
         };
         let header = Header::parse(event).ok_or_else(|| Error::corrupt("an event shorter than its header"))?;
         let total = usize::try_from(header.length).unwrap_or(usize::MAX);
-        let more = length == PACKET_MAX;
-        let fits = if more { total >= length - 1 } else { total == length - 1 };
+        let prefix = 1 + if self.prefix == Prefix::SemiSync { SEMI_SYNC_HEADER } else { 0 };
+        let (more, in_packet) = (length == PACKET_MAX, length - prefix);
+        let fits = if more { total >= in_packet } else { total == in_packet };
         if header.length > EVENT_BYTES_MAX.saturating_add(1 << 20) || !fits {
-            return Err(length_mismatch(&header, length - 1));
+            return Err(length_mismatch(&header, in_packet));
         }
         let crc = match self.checksum {
             ChecksumAlgorithm::Crc32 => {
@@ -188,8 +235,8 @@ impl DumpReader {
             }
             ChecksumAlgorithm::None => None,
         };
-        self.start = from + 1;
-        self.large = Some(Large { header, left: total, packet_left: length - 1, more, crc });
+        self.start = from + prefix;
+        self.large = Some(Large { header, asks_ack, left: total, packet_left: in_packet, more, crc });
         self.next_of_large()
     }
 
@@ -219,13 +266,25 @@ impl DumpReader {
         if packet_done && !large.more && !last {
             return Err(length_mismatch(&large.header, 0));
         }
-        let header = large.header;
+        let (header, asks_ack) = (large.header, large.asks_ack);
         if last {
             large.check()?;
             self.empty_packet_due = large.more;
             self.large = None;
         }
-        Ok(Some(DumpItem::Part(EventPart { header, first, last, bytes })))
+        Ok(Some(DumpItem::Part(EventPart { header, first, last, asks_ack, bytes })))
+    }
+}
+
+/// Takes the semi-synchronous header off, if there is one: the event, and whether it asks for an acknowledgement.
+fn strip<'a>(prefix: &mut Prefix, rest: &'a [u8]) -> Result<(&'a [u8], bool)> {
+    if *prefix == Prefix::Undecided {
+        *prefix = if rest.first() == Some(&SEMI_SYNC_MAGIC) { Prefix::SemiSync } else { Prefix::Nothing };
+    }
+    match (*prefix, rest) {
+        (Prefix::SemiSync, [SEMI_SYNC_MAGIC, flags, event @ ..]) => Ok((event, flags & SEMI_SYNC_ASKS != 0)),
+        (Prefix::SemiSync, _) => Err(Error::corrupt("a dump packet lacks its semi-synchronous header")),
+        _ => Ok((rest, false)),
     }
 }
 

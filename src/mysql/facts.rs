@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use super::connect::Connection;
 use super::fault::server_code;
 use super::query::Row;
+use super::semi_sync::{self, SemiSyncSettings};
 use super::version::Version;
 
 /// All variables asked for. Versions differ in which of them they have.
@@ -120,12 +121,18 @@ pub struct ServerFacts {
 }
 
 impl ServerFacts {
+    /// How the plugin for semi-synchronous replication is set; `None` without it.
+    pub fn semi_sync(&self) -> Option<SemiSyncSettings> {
+        SemiSyncSettings::from_variables(&self.variables)
+    }
+
     /// Asks for everything: four questions.
     ///
     /// # Errors
     /// Those of [`Connection::query`].
     pub async fn read(connection: &mut Connection) -> Result<Self> {
-        let names = VARIABLES.map(|name| format!("'{name}'")).join(", ");
+        let names = VARIABLES.iter().chain(&semi_sync::VARIABLES).map(|name| format!("'{name}'"));
+        let names = names.collect::<Vec<_>>().join(", ");
         let rows = connection.query(&format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({names})")).await?;
         let variables: BTreeMap<String, String> = rows.iter().filter_map(name_and_value).collect();
         let (time_us, gtid_executed, gtid_purged) = time_and_gtids(connection).await?;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::{parse_file, parse_set};
-use crate::archive::{Continued, ResumeInFile, ResumePoint};
+use crate::archive::{Archive, Continued, ResumeInFile, ResumePoint};
 use crate::clock;
 use crate::config::StartAt;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::Connection;
 use crate::mysql::event::FIRST_EVENT;
 use crate::mysql::facts::BinaryLog;
-use crate::position::{BinlogFile, GtidSet, Position};
+use crate::mysql::semi_sync::SemiSyncState;
+use crate::position::{BinlogFile, GtidSet, Position, ServerUuid};
 
 /// What to ask the server for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +122,23 @@ fn gone(inside: &ResumeInFile, oldest: &BinlogFile) -> Error {
     )
 }
 
+/// A set for a message.
+pub(super) fn shown(set: &GtidSet) -> String {
+    set.to_string().chars().take(400).collect()
+}
+
+/// What is archived of other servers and was never executed by the one that takes their place: what a failover lost there.
+pub(super) async fn never_executed(archive: &Archive, known: &[ServerUuid], executed: Option<&str>) -> Result<GtidSet> {
+    let mut archived = GtidSet::new();
+    for server in known {
+        let places = archive.resume_points(server).await?;
+        if let Some(inside) = places.last().and_then(|place| place.inside.as_ref()) {
+            archived.union_with(&inside.executed());
+        }
+    }
+    Ok(archived.minus(&parse_set(executed.unwrap_or(""))?))
+}
+
 /// How often gtid_executed is asked again: a transaction reaches the dump a moment before it reaches the set.
 const EXECUTED_TRIES: u32 = 6;
 
@@ -137,9 +155,14 @@ pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -
         if lacking.is_empty() {
             return Ok(());
         }
+        // A commit that waits for a replica's word is in the binlog, and may be archived, before it is executed.
+        if SemiSyncState::ask(asked).await?.is_some_and(|state| state.waiting > 0) {
+            tracing::info!(lacking = %shown(&lacking), "archived commits are waiting to be acknowledged on the server");
+            return Ok(());
+        }
         clock::sleep(Duration::from_millis(500)).await;
     }
-    let shown: String = lacking.to_string().chars().take(400).collect();
+    let shown = shown(&lacking);
     Err(Error::new(
         Kind::Diverged,
         format!("the server has not executed transactions that are archived of it: {shown}"),

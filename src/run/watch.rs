@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{PROGRAM, parse_file};
@@ -14,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mysql::facts::binlog_status;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{Position, ServerUuid};
-use crate::ship::Progress;
+use crate::ship::{Ledger, Progress};
 
 /// How long the last question and the last beacon may take each.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(3);
@@ -29,6 +30,7 @@ pub(super) struct Watch {
     pub(super) oldest_file: Option<String>,
     pub(super) progress: Arc<Progress>,
     pub(super) source: SourceOptions,
+    pub(super) ledger: Option<Arc<Ledger>>,
     pub(super) answer: Option<Answer>,
     /// Set when the server's binlog was found to end before what is archived of it.
     pub(super) reset: Option<Error>,
@@ -45,6 +47,7 @@ impl Watch {
     /// and silent for ever. Other trouble with the server or a beacon is logged, not fatal: the stream itself decides.
     pub(super) async fn run(mut self, end: CancellationToken) -> Self {
         let mut caught_up = false;
+        let mut protection = self.ledger.as_ref().map(|ledger| ledger.changes());
         let mut beacon_due = clock::monotonic();
         loop {
             match end.run_until_cancelled(self.ask()).await {
@@ -64,8 +67,17 @@ impl Watch {
                 end.run_until_cancelled(self.beacon(false)).await;
                 beacon_due = now.checked_add(self.agent.beacon_interval).unwrap_or(now);
             }
-            if end.run_until_cancelled(clock::sleep(self.agent.poll_interval)).await.is_none() {
-                return self;
+            let paused = async {
+                tokio::select! {
+                    () = clock::sleep(self.agent.poll_interval) => false,
+                    () = changed(&mut protection) => true,
+                }
+            };
+            match end.run_until_cancelled(paused).await {
+                // Whether commits are protected is told at once.
+                Some(true) => beacon_due = clock::monotonic(),
+                Some(false) => {}
+                None => return self,
             }
         }
     }
@@ -128,9 +140,20 @@ impl Watch {
             oldest_file: self.oldest_file.clone(),
             stopped,
             version: env!("CARGO_PKG_VERSION").into(),
+            semi_sync: self.ledger.as_ref().map(|ledger| ledger.word()),
         };
         if let Err(error) = self.archive.put_beacon(&beacon).await {
             tracing::warn!(error = %error.chain(), "the beacon could not be written");
         }
     }
+}
+
+/// Waits for a change; for ever without anything to follow.
+async fn changed(changes: &mut Option<watch::Receiver<()>>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

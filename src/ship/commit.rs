@@ -7,6 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::failpoint;
 use super::progress::{Durable, Progress};
+use super::semi_sync::SemiSync;
 use crate::chunk::ChunkMeta;
 use crate::error::{Error, Result};
 use crate::position::Position;
@@ -22,10 +23,17 @@ pub(super) struct InFlight {
 }
 
 /// The commit stage. Ends when the uploader has.
-pub(super) async fn run(mut chunks: mpsc::Receiver<InFlight>, progress: Arc<Progress>) -> Result<()> {
+pub(super) async fn run(
+    mut chunks: mpsc::Receiver<InFlight>,
+    progress: Arc<Progress>,
+    semi_sync: Option<Arc<SemiSync>>,
+) -> Result<()> {
     while let Some(InFlight { meta, object_bytes, stored }) = chunks.recv().await {
         stored.await.map_err(|panic| Error::failed("an upload broke down").source(panic))??;
         failpoint::pass("commit");
+        if let Some(semi_sync) = &semi_sync {
+            semi_sync.committed(&meta);
+        }
         let position = Position { file: meta.file.clone(), offset: meta.end };
         tracing::debug!(
             file = %meta.file, start = meta.start, end = meta.end, object_bytes, transactions = meta.transactions,

@@ -343,4 +343,7 @@ impl Cutter {
 }
 
 #[cfg(test)]
+pub(super) use tests::meta_for_tests;
+
+#[cfg(test)]
 mod tests;

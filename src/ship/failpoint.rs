@@ -3,7 +3,7 @@
 //! Compiled in with the cargo feature `failpoints` only; without it every call is nothing. The environment variable
 //! `BINVAULT_FAILPOINT` names the place and the passage, `seal:17`: at the 17th passage through it the process sends
 //! itself SIGKILL. Places: `receive`, `cut`, `seal`, `upload` (object not yet stored), `uploaded` (stored, answer not
-//! yet taken), `commit`.
+//! yet taken), `commit`, `acknowledge` (durable, the server not yet told).
 
 /// Passes a place.
 #[cfg(feature = "failpoints")]

@@ -1,14 +1,19 @@
 //! Receive: reads the dump's socket and drives the cutter.
 //!
-//! Owns: the socket, the flush timer, the dead-peer rule, the order to stop, and the end of a `--once` run.
+//! Owns: the socket's reading half, the flush timer, the dead-peer rule, the orders to stop and to turn, cutting for a server
+//! that waits, and the end of a `--once` run.
 //! Does not own: what the bytes mean (`mysql::dump`, `cut`).
+//!
+//! Where the server waits for acknowledgements, a chunk is cut as soon as what was read is through and an upload has a
+//! place; while none has, more commits gather for the next chunk.
 //!
 //! Invariant: nothing is read while there is no memory to put it: the socket fills, and the server's dump thread waits.
 
 use std::sync::Arc;
 
-use tokio::io::AsyncReadExt;
-use tokio::sync::mpsc;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::ShipOptions;
@@ -16,9 +21,9 @@ use super::buffers::BufferPool;
 use super::cut::{Cut, Cutter};
 use super::failpoint;
 use super::progress::{Progress, Stage};
+use super::semi_sync::SemiSync;
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind, Result};
-use crate::mysql::RawStream;
 use crate::mysql::dump::{DumpItem, DumpReader};
 use crate::mysql::stream::Stream;
 use crate::position::Position;
@@ -29,12 +34,14 @@ const HEARTBEATS_MISSED_MAX: u32 = 3;
 /// What the stage needs.
 pub(super) struct Receive {
     pub(super) options: ShipOptions,
-    pub(super) stream: RawStream,
+    pub(super) socket: ReadHalf<Stream>,
+    pub(super) leftover: BytesMut,
     pub(super) cutter: Cutter,
     pub(super) frames: Arc<BufferPool>,
     pub(super) until: Option<Position>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: CancellationToken,
+    pub(super) semi_sync: Option<Arc<SemiSync>>,
 }
 
 /// Why reading paused.
@@ -42,16 +49,23 @@ enum Wake {
     Read(usize),
     FlushDue,
     PeerDead,
-    Stop,
+    /// Stop, or turn.
+    End,
+    /// Another chunk may be on its way, or flushing was asked for.
+    Changed,
 }
 
 /// The receive and cut stages.
 pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()> {
-    let Receive { options, stream, cutter, frames, until, progress, stop } = setup;
-    let RawStream { stream, leftover, .. } = stream;
+    let Receive { options, socket, leftover, cutter, frames, until, progress, stop, semi_sync } = setup;
+    let reader = DumpReader::new(&leftover)?;
+    let is_replica = semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.is_replica);
     let mut stage = ReceiveStage {
-        reader: DumpReader::new(&leftover)?,
-        stream,
+        reader: if is_replica { reader.asked_semi_sync() } else { reader },
+        socket,
+        changes: semi_sync.as_ref().map(|semi_sync| semi_sync.changes()),
+        semi_sync,
+        waited_for: false,
         cutter,
         frames,
         frame_bytes: options.frame_bytes(),
@@ -64,6 +78,9 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
     let silence_max = options.heartbeat.saturating_mul(HEARTBEATS_MISSED_MAX);
     let mut heard = clock::monotonic();
     loop {
+        if !stage.cut_if_waited_for().await? {
+            return Ok(());
+        }
         let flush_at = stage.chunk_opened.and_then(|opened| opened.checked_add(options.flush_interval));
         match stage.wait(flush_at, heard.checked_add(silence_max), &stop).await? {
             Wake::Read(bytes) => {
@@ -76,18 +93,17 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
                 heard = clock::monotonic();
             }
             Wake::FlushDue => {
-                stage.chunk_opened = None;
-                stage.cutter.end_chunk_soon()?;
-                if !stage.hand_on().await {
+                if !stage.end_chunk_soon().await? {
                     return Ok(());
                 }
             }
+            Wake::Changed => {}
             Wake::PeerDead => {
                 let message =
                     format!("nothing came from the server for {} s, not even a heartbeat", silence_max.as_secs_f32());
                 return Err(Error::new(Kind::Unreachable, message));
             }
-            Wake::Stop => {
+            Wake::End => {
                 stage.cutter.end_chunk_here()?;
                 stage.hand_on().await;
                 return Ok(());
@@ -98,7 +114,11 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
 
 struct ReceiveStage {
     reader: DumpReader,
-    stream: Stream,
+    socket: ReadHalf<Stream>,
+    semi_sync: Option<Arc<SemiSync>>,
+    changes: Option<watch::Receiver<()>>,
+    /// The open chunk holds something that the server waits for.
+    waited_for: bool,
     cutter: Cutter,
     frames: Arc<BufferPool>,
     frame_bytes: usize,
@@ -123,11 +143,30 @@ impl ReceiveStage {
                 None => std::future::pending().await,
             }
         };
+        let (turn, changes) = (self.semi_sync.as_deref().map(|semi_sync| &semi_sync.turn), &mut self.changes);
+        let turned = async {
+            match turn {
+                Some(turn) => turn.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let changed = async {
+            // The sender lives as long as we do.
+            let changed = match changes {
+                Some(changes) => changes.changed().await.is_ok(),
+                None => false,
+            };
+            if !changed {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             biased;
-            () = stop.cancelled() => Ok(Wake::Stop),
+            () = stop.cancelled() => Ok(Wake::End),
+            () = turned => Ok(Wake::End),
             () = until(flush_at) => Ok(Wake::FlushDue),
-            read = self.stream.read(self.reader.space()) => match read {
+            () = changed => Ok(Wake::Changed),
+            read = self.socket.read(self.reader.space()) => match read {
                 Ok(0) => Err(Error::new(Kind::Unreachable, "the server closed the connection")),
                 Ok(bytes) => Ok(Wake::Read(bytes)),
                 Err(error) => Err(Error::new(Kind::Unreachable, "read from the server").source(error)),
@@ -146,7 +185,13 @@ impl ReceiveStage {
             }
             match self.reader.next()? {
                 None => break,
-                Some(DumpItem::Part(part)) => self.cutter.accept(part)?,
+                Some(DumpItem::Part(part)) => {
+                    let asks = part.asks_ack && part.last;
+                    self.cutter.accept(part)?;
+                    if asks && !self.is_asked().await {
+                        return Ok(false);
+                    }
+                }
                 Some(DumpItem::End) => {
                     self.cutter.end_chunk_here()?;
                     self.hand_on().await;
@@ -169,6 +214,36 @@ impl ReceiveStage {
             self.chunk_opened = Some(now);
         }
         self.end_if_reached().await
+    }
+
+    /// The server waits for an acknowledgement of all it has sent so far. `false`: the sealer is gone.
+    async fn is_asked(&mut self) -> bool {
+        if !self.hand_on().await {
+            return false;
+        }
+        if let (Some(semi_sync), Some((position, _))) = (&self.semi_sync, self.cutter.position()) {
+            semi_sync.asked(position);
+            self.waited_for = self.cutter.chunk_is_open();
+        }
+        true
+    }
+
+    /// Cuts the open chunk if the server waits for it and an upload has a place, or if that was asked for. `false`: the
+    /// sealer is gone.
+    async fn cut_if_waited_for(&mut self) -> Result<bool> {
+        let Some(semi_sync) = &self.semi_sync else { return Ok(true) };
+        if let Some(changes) = self.changes.as_mut() {
+            changes.mark_unchanged();
+        }
+        let asked = semi_sync.take_flush() && self.cutter.chunk_is_open();
+        if asked || (self.waited_for && semi_sync.has_slot()) { self.end_chunk_soon().await } else { Ok(true) }
+    }
+
+    /// Ends the open chunk now or, inside a transaction, behind it. `false`: the sealer is gone.
+    async fn end_chunk_soon(&mut self) -> Result<bool> {
+        (self.chunk_opened, self.waited_for) = (None, false);
+        self.cutter.end_chunk_soon()?;
+        Ok(self.hand_on().await)
     }
 
     /// Ends the stage once everything before `until` has come.
@@ -199,6 +274,10 @@ impl ReceiveStage {
         while let Some(cut) = self.cutter.take() {
             if matches!(cut, Cut::End(_)) {
                 failpoint::pass("cut");
+                self.waited_for = false;
+                if let Some(semi_sync) = &self.semi_sync {
+                    semi_sync.cut();
+                }
             }
             if self.to_seal.send(cut).await.is_err() {
                 return false;

@@ -219,6 +219,7 @@ impl Dump {
             by_gtid: true,
             non_block: false,
             register: true,
+            semi_sync: false,
         };
         let stream = runtime.block_on(async {
             let connection = Connection::connect(&options, "elsewhere").await.unwrap();

@@ -123,6 +123,7 @@ fn status_and_list() {
     assert_eq!(offline["agents"][0]["stopped"], true);
     let planned = json(&config, &["base", "--dry-run", "--json"]);
     let taken = json(&config, &["base", "--json"]);
+    let unprotected = with_a_lapse(&config);
     odd_bases(&config, taken["base"]["id"].as_str().unwrap());
     let mut judged = config.command(&["status", "--json"]);
     judged.env("BINVAULT_OBJECTIVES__RPO", "10s").env("BINVAULT_OBJECTIVES__RTO", "1s");
@@ -148,8 +149,31 @@ fn status_and_list() {
     assert_eq!(bare["bases"][0]["covered"], false);
     hold("base", &[planned, taken]);
     hold("list", &[whole, holes, bare]);
-    hold("status", &[online, offline, gaps, judged]);
+    hold("status", &[online, offline, gaps, judged, unprotected]);
     hold("verify", &[sound, deep, serde_json::from_slice(&out.stdout).unwrap()]);
+}
+
+/// The status with the words of a further agent, whose commits wait until they are durable, and once did not.
+fn with_a_lapse(config: &AgentConfig) -> Value {
+    let agents = config.archive().join("agents");
+    let text = std::fs::read_to_string(agents.join("main.json")).unwrap();
+    let mut beacon: Value = serde_json::from_str(&text).unwrap();
+    let lapse = |to_us: Value, gtids: Value| serde_json::json!({"from_us": 1_795_316_000_000_000_u64, "to_us": to_us, "reason": "made up", "commits": 3, "gtids": gtids});
+    beacon["agent"] = "waited-for".into();
+    beacon["semi_sync"] = serde_json::json!({
+        "mode": "store", "protected": false, "since_us": 1_795_316_000_000_000_u64, "reason": "made up", "ever": true,
+        "last_ack_us": 1_795_316_000_000_000_u64, "uncovered": 6, "lapses": [
+            lapse(1_795_316_400_000_000_u64.into(), "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-3".into()),
+            lapse(Value::Null, Value::Null),
+        ],
+    });
+    let planted = agents.join("waited-for.json");
+    std::fs::write(&planted, beacon.to_string()).unwrap();
+    let status = json(config, &["status", "--json", "--offline"]);
+    let shown = config.ok(&["status", "--offline"]);
+    assert!(shown.contains("NOT PROTECTED") && shown.contains("c80aa9429562:1-3"), "{shown}");
+    std::fs::remove_file(planted).unwrap();
+    status
 }
 
 /// Beside a good base backup: one that was given up, one that cannot be read, and a drill's record of the good one.

@@ -169,6 +169,7 @@ fn request(file: &str, number: u128) -> DumpRequest {
         by_gtid: true,
         non_block: false,
         register: true,
+        semi_sync: false,
     }
 }
 

@@ -24,7 +24,11 @@ fn format_description(algorithm: u8) -> Vec<u8> {
 }
 
 fn packets(event: &[u8]) -> Vec<u8> {
-    let payload = [&[0], event].concat();
+    packets_with(&[0], event)
+}
+
+fn packets_with(head: &[u8], event: &[u8]) -> Vec<u8> {
+    let payload = [head, event].concat();
     let mut out = Vec::new();
     let mut rest = &payload[..];
     loop {
@@ -130,4 +134,96 @@ fn a_repeated_description_of_a_file_without_checksums_may_keep_its_old_one() {
     let last = event.len() - 1;
     event[last] ^= 1;
     assert_eq!(read(&packets(&event), 4096).unwrap_err().kind(), crate::error::Kind::Corrupt);
+}
+
+/// An artificial ROTATE, as every stream begins with one.
+fn rotate() -> Vec<u8> {
+    let mut event = event(types::ROTATE, b"\x04\0\0\0\0\0\0\0b.000001", true);
+    event[..4].fill(0);
+    event[17] = 0x20;
+    event
+}
+
+/// Feeds the stream to a reader that asked for the header; the events, and which of them ask for an acknowledgement.
+fn read_semi_sync(stream: &[u8], piece: usize) -> Result<(Vec<Vec<u8>>, Vec<bool>)> {
+    let mut reader = DumpReader::new(&[])?.asked_semi_sync();
+    assert_eq!(reader.is_semi_sync(), None);
+    let (mut events, mut asks, mut open) = (Vec::new(), Vec::new(), Vec::new());
+    let mut left = stream;
+    while !left.is_empty() {
+        let space = reader.space();
+        let (bytes, rest) = left.split_at(piece.min(space.len()).min(left.len()));
+        space[..bytes.len()].copy_from_slice(bytes);
+        reader.filled(bytes.len());
+        left = rest;
+        while let Some(DumpItem::Part(part)) = reader.next()? {
+            open.extend_from_slice(part.bytes);
+            if part.last {
+                asks.push(part.asks_ack);
+                events.push(std::mem::take(&mut open));
+            }
+        }
+    }
+    assert!(reader.is_between_packets());
+    Ok((events, asks))
+}
+
+/// A stream with the header: the sizes of the rows events' bodies, and who asks.
+fn semi_sync_stream(rows: &[(usize, bool)]) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let mut events = vec![(rotate(), false), (format_description(1), false)];
+    events.extend(rows.iter().map(|(size, asks)| (event(30, &vec![5; *size], true), *asks)));
+    let stream = events.iter().flat_map(|(event, asks)| packets_with(&[0, SEMI_SYNC_MAGIC, u8::from(*asks)], event));
+    let stream = stream.collect();
+    (events.into_iter().map(|(event, _)| event).collect(), stream)
+}
+
+#[test]
+fn the_semi_sync_header_comes_off_events_of_every_awkward_size() {
+    let (whole, packet) = (WHOLE_EVENT_MAX - 23, PACKET_MAX - 3 - 23);
+    let sizes =
+        [0, 1, whole - 1, whole, whole + 1, whole + 3, 600_000, packet - 1, packet, packet + 1, PACKET_MAX + packet];
+    let rows: Vec<(usize, bool)> = sizes.iter().enumerate().map(|(index, size)| (*size, index % 2 == 0)).collect();
+    let (events, stream) = semi_sync_stream(&rows);
+    let (got, asks) = read_semi_sync(&stream, 50_000).unwrap();
+    assert!(got == events, "bytes differ");
+    assert_eq!(asks[2..], rows.iter().map(|(_, asks)| *asks).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_server_without_the_plugin_sends_no_header() {
+    let events = [rotate(), format_description(1), event(30, &[0xef, 1, 0xef], true)];
+    let stream: Vec<u8> = events.iter().flat_map(|event| packets(event)).collect();
+    let (got, asks) = read_semi_sync(&stream, 7).unwrap();
+    assert!(got == events && asks == [false; 3]);
+}
+
+#[test]
+fn a_packet_that_lost_its_header_is_refused() {
+    let (_, mut stream) = semi_sync_stream(&[(10, true)]);
+    stream.extend(packets(&event(30, &[1; 10], true)));
+    assert_eq!(read_semi_sync(&stream, 900).unwrap_err().kind(), crate::error::Kind::Corrupt);
+}
+
+proptest! {
+    #[test]
+    fn cuts_do_not_matter_to_the_semi_sync_header(
+        rows in prop::collection::vec((0_usize..2000, any::<bool>()), 0..20), piece in 1_usize..5000,
+    ) {
+        let (events, stream) = semi_sync_stream(&rows);
+        let (got, asks) = read_semi_sync(&stream, piece).unwrap();
+        prop_assert!(got == events);
+        prop_assert_eq!(&asks[2..], &rows.iter().map(|(_, asks)| *asks).collect::<Vec<_>>()[..]);
+    }
+
+    #[test]
+    fn any_semi_sync_stream_is_taken_or_refused(noise in prop::collection::vec(any::<u8>(), 0..2000), piece in 1_usize..500) {
+        let (_, mut stream) = semi_sync_stream(&[(5, true)]);
+        stream.extend(noise);
+        let mut reader = DumpReader::new(&[]).unwrap().asked_semi_sync();
+        for bytes in stream.chunks(piece) {
+            reader.space()[..bytes.len()].copy_from_slice(bytes);
+            reader.filled(bytes.len());
+            while let Ok(Some(DumpItem::Part(_))) = reader.next() {}
+        }
+    }
 }

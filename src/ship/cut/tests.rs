@@ -138,7 +138,8 @@ impl Feed {
         let piece = if header.kind == 30 { piece.clamp(HEADER_BYTES + 1, FRAME) } else { event.len() };
         let count = event.chunks(piece).count();
         for (index, bytes) in event.chunks(piece).enumerate() {
-            self.part(EventPart { header, first: index == 0, last: index + 1 == count, bytes }).await?;
+            self.part(EventPart { header, first: index == 0, last: index + 1 == count, asks_ack: false, bytes })
+                .await?;
         }
         Ok(())
     }
@@ -263,4 +264,17 @@ async fn another_incarnation_is_refused() {
     let error = Feed::new(&from).file(&server.file, server.file.len() as u64, 100).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Diverged);
     assert!(error.hint_text().is_some());
+}
+
+/// Metadata of a range of a file, for the tests of other stages.
+pub(in crate::ship) fn meta_for_tests(file: &str, start: u64, end: u64) -> ChunkMeta {
+    let description = FormatDescription {
+        timestamp_s: 1,
+        server_version: "9.7.4".into(),
+        checksum: crate::position::ChecksumAlgorithm::Crc32,
+    };
+    let mut state = FileState::new(BinlogFile::new(file).unwrap(), &description, None);
+    state.position = end;
+    let meta = state.end_chunk(Uuid::nil(), ServerUuid(Uuid::nil()), CommitTime::NONE, None);
+    ChunkMeta { start, ..meta }
 }

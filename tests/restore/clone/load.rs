@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::scene::KINDS;
+use crate::anywhere::Random;
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
-use crate::anywhere::Random;
 
 /// Definitions change in this order, over and over; `%` counts the rounds of it. Errors are taken as they come: a table
 /// that is made anew elsewhere may not be there.

@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::load::{Churn, assert_kinds, prepare};
 use super::scene::{Scene, clone, plain, with_program};
+use crate::anywhere::Random;
 use crate::oracle::{History, fingerprint};
 use crate::place::{Restored, look_into_with};
 use crate::scene::orders;
 use crate::support::agent::said;
 use crate::support::lab::Mysqld;
-use crate::anywhere::Random;
 
 /// Rounds in the suite; `make soak-clone` says how many there.
 const ROUNDS: usize = 2;

@@ -1,0 +1,150 @@
+//! Commits that wait until they are durable: what they cost, by clients and by the distance of the store.
+//!
+//! Clients commit one row after the other over connections of their own. The latency of the store is added in this
+//! process. `store` is held against `off` in the same run; the wanted figures are those of `docs/rpo-zero.md`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use binvault::mysql::{Address, Connection, SourceOptions, TlsMode};
+use serde_json::{Value, json};
+
+use crate::s3;
+use crate::support::agent::{AgentConfig, PASSWORD};
+use crate::support::lab::Mysqld;
+use crate::support::wait_until;
+
+const CLIENTS: [u64; 3] = [1, 8, 64];
+/// Milliseconds that each request to the S3 server takes longer; the first is a folder, without any.
+const STORES: [Option<u64>; 4] = [None, Some(5), Some(20), Some(100)];
+const WARM: Duration = Duration::from_secs(1);
+
+/// What one load came to.
+#[derive(Debug, Clone, Copy)]
+struct Figures {
+    p50_ms: f64,
+    p99_ms: f64,
+    per_second: f64,
+}
+
+pub fn run(seconds: u64) -> Value {
+    println!("\ncommits that wait until they are durable, {seconds} s each:");
+    println!("  {:<12} {:>7} {:>10} {:>10} {:>10}  against off", "mode", "clients", "p50 ms", "p99 ms", "commits/s");
+    let measured = Duration::from_secs(seconds);
+    let off: Vec<Figures> = series("off", None, measured);
+    let mut rows = rows("off", None, &off, &off);
+    for store in STORES {
+        let figures = series("store", store, measured);
+        rows.extend(self::rows("store", store, &figures, &off));
+    }
+    Value::Array(rows)
+}
+
+/// One server, one agent, every number of clients.
+fn series(mode: &str, delay_ms: Option<u64>, measured: Duration) -> Vec<Figures> {
+    let server = Mysqld::start(
+        "bench-rpo",
+        &[
+            "--plugin-load-add=semisync_source.so",
+            "--rpl-semi-sync-source-enabled=ON",
+            "--rpl-semi-sync-source-timeout=60000",
+            "--rpl-semi-sync-source-wait-no-replica=OFF",
+            "--max-connections=200",
+            "--sync-binlog=1",
+            "--innodb-flush-log-at-trx-commit=1",
+        ],
+    );
+    server.sql(&format!(
+        "CREATE DATABASE t; CREATE TABLE t.t (client INT, n INT, pad CHAR(100), PRIMARY KEY (client, n));
+         CREATE USER bench@'%' IDENTIFIED BY '{PASSWORD}'; GRANT ALL ON t.* TO bench@'%'"
+    ));
+    let s3 = s3::Server::start();
+    s3.switches.delay_ms.store(delay_ms.unwrap_or(0), Ordering::SeqCst);
+    let settings =
+        format!("[semi_sync]\nmode = \"{mode}\"\nwait_limit = \"30s\"\n[agent]\npoll_interval = \"500ms\"\n");
+    let config = match delay_ms {
+        None => AgentConfig::with_extra(&server, &settings),
+        Some(_) => AgentConfig::with(&server, &format!("s3://{}/bench", s3::BUCKET), &(s3.settings() + &settings)),
+    };
+    let mut agent = config.spawn();
+    if mode == "off" {
+        agent.wait_caught_up(&server);
+    } else {
+        wait_until("commits are protected", Duration::from_secs(60), || {
+            config.status().is_some_and(|status| status["agents"][0]["semi_sync"]["protected"] == true)
+        });
+    }
+    let figures = CLIENTS.map(|clients| load(&server, clients, measured)).to_vec();
+    if mode != "off" {
+        let row = server.value("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_no_times'");
+        assert_eq!(row.split('\t').nth(1), Some("0"), "the source had stopped waiting: {}", agent.log_tail());
+    }
+    s3.switches.delay_ms.store(0, Ordering::SeqCst);
+    agent.terminate();
+    figures
+}
+
+/// Commits as fast as the clients get their answers.
+fn load(server: &Mysqld, clients: u64, measured: Duration) -> Figures {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let address = Address::Tcp { host: "127.0.0.1".into(), port: server.port() };
+    let mut options = SourceOptions::new(address, "bench", Some(PASSWORD.into()));
+    options.tls.mode = TlsMode::Disabled;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        let measuring = Instant::now() + WARM;
+        for _ in 0..clients {
+            let client = NEXT.fetch_add(1, Ordering::Relaxed);
+            let mut connection = Connection::connect(&options, "bench").await.unwrap();
+            let stop = Arc::clone(&stop);
+            tasks.push(tokio::spawn(async move {
+                let mut latencies = Vec::new();
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let begun = Instant::now();
+                    let insert = format!("INSERT INTO t.t VALUES ({client}, {n}, REPEAT('x', 100))");
+                    connection.execute(&insert).await.unwrap();
+                    if begun >= measuring {
+                        latencies.push(begun.elapsed().as_secs_f64() * 1e3);
+                    }
+                }
+                latencies
+            }));
+        }
+        tokio::time::sleep(WARM + measured).await;
+        stop.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for task in tasks {
+            all.extend(task.await.unwrap());
+        }
+        all.sort_by(f64::total_cmp);
+        let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize];
+        Figures { p50_ms: at(0.5), p99_ms: at(0.99), per_second: all.len() as f64 / measured.as_secs_f64() }
+    })
+}
+
+fn rows(mode: &str, delay_ms: Option<u64>, figures: &[Figures], off: &[Figures]) -> Vec<Value> {
+    let store = delay_ms.map_or_else(|| "folder".to_owned(), |delay| format!("s3+{delay} ms"));
+    let row = |((clients, figures), off): ((u64, &Figures), &Figures)| {
+        let Figures { p50_ms, p99_ms, per_second } = *figures;
+        let round_trip = delay_ms.unwrap_or(0) as f64;
+        // What clients that wait for one plain commit and one round trip each could do, and what the source can.
+        let bound = off.per_second.min(clients as f64 * 1e3 / (off.p50_ms + round_trip));
+        println!(
+            "  {:<12} {clients:>7} {p50_ms:>10.1} {p99_ms:>10.1} {per_second:>10.0}  p50 +{:.1} ms, {:.0} % of the bound",
+            if mode == "off" { "off".to_owned() } else { store.clone() },
+            p50_ms - off.p50_ms,
+            per_second * 100.0 / bound
+        );
+        json!({
+            "mode": mode, "store": store, "clients": clients, "p50_ms": p50_ms, "p99_ms": p99_ms,
+            "commits_per_second": per_second, "bound_per_second": bound,
+        })
+    };
+    CLIENTS.into_iter().zip(figures).zip(off).map(row).collect()
+}

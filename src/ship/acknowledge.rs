@@ -1,0 +1,66 @@
+//! Acknowledge: tells the server how far the archive is durable, when it waits for that.
+//!
+//! Owns: the writing half of the dump's socket. Does not own: which position is due (`semi_sync`).
+//!
+//! Invariant: what goes out is [`SemiSync::due`] and nothing else; several waiting commits get one packet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio_util::sync::CancellationToken;
+
+use super::failpoint;
+use super::semi_sync::SemiSync;
+use crate::clock;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::semi_sync::acknowledgement;
+use crate::mysql::stream::Stream;
+
+/// How long a few bytes may take to get into the socket before the peer is taken for dead.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The acknowledging stage. Ends when `done` is set and nothing is due any more, or at the turn.
+pub(super) async fn run(
+    mut socket: WriteHalf<Stream>,
+    semi_sync: Arc<SemiSync>,
+    done: CancellationToken,
+) -> Result<()> {
+    let mut changes = semi_sync.changes();
+    loop {
+        changes.mark_unchanged();
+        if semi_sync.turn.is_cancelled() {
+            return Ok(());
+        }
+        if let Some(position) = semi_sync.due() {
+            failpoint::pass("acknowledge");
+            let packet = acknowledgement(&position);
+            let written = clock::with_timeout(WRITE_LIMIT, async {
+                socket.write_all(&packet).await?;
+                socket.flush().await
+            });
+            match written.await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(lost().source(error)),
+                None => return Err(lost()),
+            }
+            tracing::trace!(%position, "acknowledged");
+            semi_sync.sent(position);
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = semi_sync.turn.cancelled() => return Ok(()),
+            changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            () = done.cancelled() => {
+                if semi_sync.due().is_none() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn lost() -> Error {
+    Error::new(Kind::Unreachable, "the server takes no acknowledgement")
+}
