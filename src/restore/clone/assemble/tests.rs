@@ -56,8 +56,8 @@ fn everything_gets_its_place_its_size_and_its_key() {
     place.add(&assembly, 1, Part::of("shop/secret.ibd", 5, ENCRYPTED, (1 << 20) + 1), &first_page(5));
     // Made meanwhile: the key came beside the pages.
     let shape = Shape::of(ENCRYPTED, PAGE).unwrap();
-    let beside =
-        Part { secret: Some(Secret { key: [1; 32], iv: [2; 32] }), ..Part::of("shop/new.ibd", 6, ENCRYPTED, 114_688) };
+    let mut beside = Part::of("shop/new.ibd", 6, ENCRYPTED, 114_688);
+    beside.secret = Some(Secret { key: [1; 32], iv: [2; 32] });
     place.add(&assembly, 2, beside, &shape.first_page(6, ENCRYPTED, 90_704));
     let plain = Shape::of(0, PAGE).unwrap().first_page(7, 0, 90_704);
     place.add(&assembly, 3, Part::of("shop/plain.ibd", 7, 0, 114_688), &plain);
