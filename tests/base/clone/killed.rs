@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::proxy::{FILE_COPY, PAGE_COPY, Proxy, REDO_COPY};
 use super::{archived_redo, config, donor};
 use crate::scene::{counts, some_data, take};
-use crate::support::agent::AgentConfig;
+use crate::support::agent::{Agent, AgentConfig};
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
 
@@ -39,32 +39,37 @@ fn all_is_well(server: &Mysqld, direct: &AgentConfig, finished: usize, server_di
     wait_until("the donor keeps no redo", Duration::from_secs(60), || archived_redo(server) <= left);
 }
 
-#[test]
-fn a_killed_agent_and_a_cut_network_leave_nothing_half() {
-    let server = donor("clone-killed", &[]);
+/// Ends a clone in each state, from our side.
+fn ended_in_every_state(hint: &str, end: impl Fn(Agent<'_>, &Proxy)) {
+    let server = donor(hint, &[]);
     some_data(&server);
     let proxy = Proxy::start(&server);
     let (through, direct) = both(&server, &proxy);
-    let mut finished = 0;
-    for state in STATES {
-        for whom in ["agent", "network"] {
-            proxy.hold_at(state);
-            let agent = through.spawn_with(&["base"]);
-            proxy.wait_held();
-            // Pages and redo of the time.
-            server.sql("INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 50");
-            if whom == "agent" {
-                agent.kill();
-                proxy.cut();
-            } else {
-                proxy.cut();
-                let ended = agent.wait(Duration::from_secs(60));
-                assert_eq!(ended.code(), Some(3), "state {state}");
-            }
-            all_is_well(&server, &direct, finished, false);
-            finished += 1;
-        }
+    for (finished, state) in STATES.into_iter().enumerate() {
+        proxy.hold_at(state);
+        let agent = through.spawn_with(&["base"]);
+        proxy.wait_held();
+        // Pages and redo of the time.
+        server.sql("INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 50");
+        end(agent, &proxy);
+        all_is_well(&server, &direct, finished, false);
     }
+}
+
+#[test]
+fn a_killed_agent_leaves_nothing_half() {
+    ended_in_every_state("clone-killed", |agent, proxy| {
+        agent.kill();
+        proxy.cut();
+    });
+}
+
+#[test]
+fn a_cut_network_leaves_nothing_half() {
+    ended_in_every_state("clone-cut", |agent, proxy| {
+        proxy.cut();
+        assert_eq!(agent.wait(Duration::from_secs(60)).code(), Some(3));
+    });
 }
 
 #[test]
