@@ -16,7 +16,7 @@ demo: ## see it work: a MySQL, a kill -9, every byte back, a dropped table broug
 test: ## all tests, on a real MySQL that they fetch and start themselves
 	$(CARGO) test $(LOCKED)
 
-bench: ## ingest side by side with mysqlbinlog, and its limits: a table, and a JSON beside it
+bench: ## ingest, replay and base backups, each beside its stock peer and its limits: tables, and a JSON beside them
 	$(CARGO) bench $(LOCKED)
 
 soak-kill: ## 200 SIGKILLs of the agent under load, on files and on S3

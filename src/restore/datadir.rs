@@ -78,9 +78,7 @@ impl DatadirSite {
         let program = Program::find(datadir.mysqld.as_deref()).await?;
         judge_version(&program.version, &plan.base.server_version)?;
         let keyring = judge_clone(&program, &plan.base, datadir)?;
-        let client = program.client(datadir.mysql.as_deref());
-        // Only a dump is loaded by it.
-        let client = if plan.base.content == BaseContent::Sql { client? } else { client.unwrap_or_default() };
+        let client = client_for(&program, &plan.base, datadir)?;
         let place = &datadir.datadir;
         let mut folder = Folder::open(place)?;
         let found = Marker::read(place)?;
@@ -339,6 +337,14 @@ fn settings(options: &RestoreOptions, datadir: &DatadirOptions) -> Result<Vec<St
     }
     settings.extend(datadir.settings.iter().cloned());
     Ok(settings)
+}
+
+/// The client, which must be there for a dump alone.
+fn client_for(program: &Program, base: &BaseManifest, datadir: &DatadirOptions) -> Result<PathBuf> {
+    match program.client(datadir.mysql.as_deref()) {
+        Err(_) if base.content != BaseContent::Sql => Ok(PathBuf::new()),
+        found => found,
+    }
 }
 
 /// Whether the program can start on the files of a clone, if the base is one; and where the keyring goes, if it needs one.
