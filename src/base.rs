@@ -127,6 +127,20 @@ struct Choice {
     reason: Option<String>,
 }
 
+impl Choice {
+    /// The engine's tool, as it names itself.
+    ///
+    /// # Errors
+    /// Of the tool that is not there, with why none was found that needs no tool.
+    async fn tool(&self) -> Result<String> {
+        let tool = self.engine.tool().await;
+        tool.map_err(|error| match &self.reason {
+            Some(reason) => error.context(reason.clone()),
+            None => error,
+        })
+    }
+}
+
 /// The engine of the try that is on its way, if something of it may have to be cleaned up.
 type Started = Mutex<Option<Arc<dyn Engine>>>;
 
@@ -159,11 +173,13 @@ impl BaseJob {
             self.engine(name)?.tool().await?;
         }
         let mut survey = self.survey().await?;
-        let Choice { engine, name, reason } = self.choose(&mut survey).await?;
+        let choice = self.choose(&mut survey).await?;
+        let tool = choice.tool().await?;
+        let Choice { engine, name, reason } = choice;
         Ok(Plan {
             engine: name,
             reason,
-            tool: engine.tool().await?,
+            tool,
             server: survey.server,
             server_version: survey.facts.version.to_string(),
             estimated_bytes: self.estimate().await,
@@ -266,8 +282,9 @@ impl BaseJob {
             self.engine(name)?.tool().await?;
         }
         let mut survey = self.survey().await?;
-        let Choice { engine, name, reason } = self.choose(&mut survey).await?;
-        let tool = engine.tool().await?;
+        let choice = self.choose(&mut survey).await?;
+        let tool = choice.tool().await?;
+        let Choice { engine, name, reason } = choice;
         let left_out = engine.left_out(&mut survey.asked).await?;
         let settings = server::settings(&mut survey.asked, engine.settings()).await?;
         let Survey { facts, server, asked } = survey;

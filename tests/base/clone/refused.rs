@@ -41,6 +41,10 @@ fn each_refusal_is_mended_by_the_statement_that_comes_with_it() {
         assert_eq!((&found["level"], found["fix"].as_str()), (&"error".into(), Some(&statement[..])), "{found}");
         // Whoever has no engine configured gets what there is, and the reason.
         config.edit("engine = \"clone\"\n", "");
+        config.edit("[base]\n", "[base]\nmysqldump = \"/no/such\"\n");
+        let said = config.fails(&["base"], 2);
+        assert!(said.contains(words) && said.contains("is the program installed"), "both ways are told: {said}");
+        config.edit("mysqldump = \"/no/such\"\n", "");
         config.edit("[base]\n", &format!("[base]\n{}", crate::scene::tool_line(&crate::scene::mysqldump())));
         let plan = config.ok(&["base", "--dry-run"]);
         assert!(plan.contains("engine   mysqldump") && plan.contains(words), "{plan}");
