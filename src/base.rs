@@ -359,7 +359,8 @@ impl BaseJob {
     }
 }
 
-/// The engine for a server with these obstacles to a clone, and why. A clone that lacks rows is nobody's default.
+/// The engine for a server with these obstacles to a clone, and why. A clone that lacks rows, or whose place is not
+/// proven by GTIDs, is nobody's default.
 pub fn engine_for(obstacles: &[CloneObstacle]) -> (EngineName, String) {
     match obstacles.first() {
         None => (EngineName::Clone, "the server gives a clone".to_owned()),

@@ -50,6 +50,9 @@ fn finding(obstacle: &CloneObstacle, engine: Option<EngineName>) -> Finding {
     let finding = Finding { kind, ..Finding::new(level, area, obstacle.id(), obstacle.title()) };
     let detail = match obstacle {
         CloneObstacle::Tables { .. } => "a clone has these tables, and they are empty; a dump has their rows",
+        CloneObstacle::NoGtids { .. } => {
+            "with GTIDs a restore holds every transaction against the plan; a dump is exact without them"
+        }
         _ => "without it no base backup can be taken by the engine clone",
     };
     match obstacle.fix() {

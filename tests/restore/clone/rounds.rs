@@ -120,6 +120,8 @@ fn clones_under_load_equal_the_oracle() {
 fn a_clone_without_gtids_is_gone_on_with_by_position() {
     let (source, config) = plain("rclonepos", 10, &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
     orders(&source, &["four"]);
+    let plan = said(&config.output(&["base", "--dry-run"]));
+    assert!(plan.contains("no clone: gtid_mode is OFF"), "a clone must be asked for: {plan}");
     clone(&config);
     orders(&source, &["five", "six"]);
     let middle = source.position();
