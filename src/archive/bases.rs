@@ -115,6 +115,10 @@ pub struct CloneFacts {
     /// Tablespaces outside the donor's data directory, by their paths there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub external: Vec<String>,
+    /// Transactions before its position whose GTIDs it need not know, since they left no trace in InnoDB: OPTIMIZE TABLE, a
+    /// CREATE TABLE IF NOT EXISTS that found one, what went to other engines only.
+    #[serde(skip_serializing_if = "GtidSet::is_empty")]
+    pub unrecorded: GtidSet,
     /// The donor's `version_compile_os`.
     pub compile_os: String,
     /// The donor's `version_compile_machine`.

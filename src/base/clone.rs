@@ -31,9 +31,9 @@ use self::receive::{Outcome, Receiver, Wish};
 use self::spool::Spool;
 use super::engine::{Ending, Engine, Running, Site, Trouble};
 use super::options::DdlRule;
-use super::prove::prove;
+use super::prove::{Proven, prove};
 use super::server::PROGRAM;
-use crate::archive::BaseContent;
+use crate::archive::{BaseContent, CloneFacts};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::clone::packet::DDL_ALLOWED;
@@ -178,12 +178,12 @@ impl Running for Backup {
         let Some(outcome) = self.outcome.take() else { return Err(Error::failed("the clone has no end").into()) };
         let position = snapshot_position(&outcome)?;
         let mut asked = Connection::connect(site.source, PROGRAM).await?;
-        let (coordinates, _) = prove(site, &mut asked, &position).await?;
+        let Proven { coordinates, unrecorded, .. } = prove(site, &mut asked, &position).await?;
         tracing::info!(
             %position, files = outcome.facts.files, disk_bytes = outcome.facts.disk_bytes,
             spooled_bytes = outcome.spooled_bytes, "the clone is complete"
         );
-        Ok(Ending { coordinates, clone: Some(outcome.facts) })
+        Ok(Ending { coordinates, clone: Some(CloneFacts { unrecorded, ..outcome.facts }) })
     }
 }
 
@@ -208,7 +208,6 @@ fn snapshot_position(outcome: &Outcome) -> Result<Position, Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::archive::CloneFacts;
     use crate::position::BinlogFile;
 
     fn at(offset: u64) -> Position {

@@ -13,7 +13,7 @@ use super::access::Access;
 use super::engine::{Ending, Engine, Running, Site, Trouble};
 use super::options::{CommandOptions, CoordinatesFrom};
 use super::pattern;
-use super::prove::prove;
+use super::prove::{Proven, prove};
 use super::server::{self, PROGRAM};
 use super::tool::{Tool, answer_of};
 use crate::archive::BaseContent;
@@ -149,7 +149,7 @@ impl Running for Backup {
         }
         let position = self.position().await?;
         let mut asked = Connection::connect(site.source, PROGRAM).await?;
-        let (coordinates, _) = prove(site, &mut asked, &position).await?;
+        let Proven { coordinates, .. } = prove(site, &mut asked, &position).await?;
         Ok(coordinates.into())
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
-use super::statement::{Meaning, TableName, judge, mapped_table, names_table, query_text};
+use super::statement::{Meaning, TableName, is_innodbs, judge, mapped_table, names_table, query_text};
 use crate::clock;
 use crate::error::{Context, Error, Kind, Result};
 use crate::mysql::dump::{DumpItem, DumpReader, EventPart};
@@ -22,6 +22,8 @@ use crate::mysql::stream::Stream;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, ChecksumAlgorithm, Gtid, GtidSet, Position, decode_set};
 
+/// Event type: a whole transaction, compressed.
+const TRANSACTION_PAYLOAD: u8 = 40;
 /// Event type: the table that the rows behind it are of.
 const TABLE_MAP: u8 = 19;
 /// Silence after which the server counts as gone; it sends a heartbeat every few seconds.
@@ -41,6 +43,9 @@ pub(super) struct Place {
     pub(super) created_s: u32,
     /// What the file says was executed before the position.
     pub(super) executed: GtidSet,
+    /// What of it is of this file and left no trace in InnoDB, see [`is_innodbs`]. The GTIDs of former files' transactions are in a
+    /// table: the server writes them there when it begins another file.
+    pub(super) unrecorded: GtidSet,
 }
 
 /// Reads a server's binlog from the start of a file.
@@ -57,8 +62,11 @@ struct Walk {
     created_s: Option<u32>,
     checksum: ChecksumAlgorithm,
     executed: GtidSet,
+    unrecorded: GtidSet,
     /// The transaction being read: its GTID, and where it ends, where the server tells.
     open: Option<(Option<Gtid>, Option<u64>)>,
+    /// Whether InnoDB has committed or prepared it.
+    is_innodbs: bool,
     /// The beginning of the event being read, if it is of interest.
     kept: Vec<u8>,
     /// Whether statements are judged: from the backup's position on.
@@ -177,7 +185,9 @@ impl Walk {
             created_s: None,
             checksum: ChecksumAlgorithm::None,
             executed: GtidSet::new(),
+            unrecorded: GtidSet::new(),
             open: None,
+            is_innodbs: false,
             kept: Vec::new(),
             judging: false,
             started: BTreeSet::new(),
@@ -205,13 +215,17 @@ impl Walk {
         let Some(created_s) = self.created_s else { return wrong("the file has not begun") };
         self.close();
         self.judging = true;
-        Ok(Place { created_s, executed: self.executed.clone() })
+        Ok(Place { created_s, executed: self.executed.clone(), unrecorded: std::mem::take(&mut self.unrecorded) })
     }
 
     /// The transaction before here has ended.
     fn close(&mut self) {
+        let is_innodbs = std::mem::take(&mut self.is_innodbs);
         if let Some((Some(gtid), _)) = self.open.take() {
             self.executed.add(&gtid);
+            if !is_innodbs && !self.judging {
+                self.unrecorded.add(&gtid);
+            }
         }
     }
 
@@ -234,7 +248,7 @@ impl Walk {
         let keep = match header.kind {
             types::FORMAT_DESCRIPTION | types::PREVIOUS_GTIDS => SET_BYTES,
             types::GTID | types::TAGGED_GTID | types::ANONYMOUS_GTID => STATEMENT_BYTES,
-            types::QUERY if self.judging => STATEMENT_BYTES,
+            types::QUERY => STATEMENT_BYTES,
             TABLE_MAP if self.judging && !self.fragile.is_empty() => STATEMENT_BYTES,
             _ => 0,
         };
@@ -271,7 +285,10 @@ impl Walk {
                 let end = event.transaction_bytes.and_then(|bytes| self.offset.checked_add(bytes));
                 self.open = Some((event.gtid, end));
             }
-            types::QUERY if self.judging => {
+            types::QUERY if !self.judging => self.is_innodbs |= is_innodbs(body),
+            // What is compressed ends with InnoDB's commit, if it is not of another engine.
+            types::XID | types::XA_PREPARE | TRANSACTION_PAYLOAD => self.is_innodbs = true,
+            types::QUERY => {
                 if let Some(text) = query_text(body) {
                     self.judge(text);
                     let named = self.fragile.iter().find(|(_, table)| names_table(text, table)).cloned();

@@ -22,7 +22,7 @@ use super::dump_text::{Failure, Head, is_closed, judge_failure, parse_head, pars
 use super::engine::{Ending, Engine, Running, Site, Trouble};
 use super::follow::{Follower, open_xa};
 use super::options::{BaseOptions, DdlRule};
-use super::prove::prove;
+use super::prove::{Proven, prove};
 use super::server::{self, GRANT_HINT, Held, PROGRAM};
 use super::statement::TableName;
 use super::tool::{Tool, answer_of, keep_tail};
@@ -187,7 +187,7 @@ impl Dump {
         asked: &mut Connection,
         site: &Site<'_>,
     ) -> Result<(Coordinates, Follower), Trouble> {
-        let (coordinates, mut follower) = prove(site, asked, &head.position).await?;
+        let Proven { coordinates, mut follower, .. } = prove(site, asked, &head.position).await?;
         follower.guard(fragile.clone());
         if let Some(told) = head.executed.filter(|told| *told != coordinates.executed) {
             return Err(Error::corrupt(format!(

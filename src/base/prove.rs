@@ -1,22 +1,27 @@
 //! Coordinates that are proven: a position that a tool tells, held against the server's binlog.
 
 use super::engine::{Site, Trouble};
-use super::follow::Follower;
+use super::follow::{Follower, Place};
 use super::server;
 use crate::archive::Coordinates;
 use crate::error::{Error, Result};
 use crate::mysql::Connection;
 use crate::position::{GtidSet, Position};
 
-/// The coordinates at a position, and the reader of the binlog, which stands there.
+/// A position that was held against the binlog.
+pub(super) struct Proven {
+    pub(super) coordinates: Coordinates,
+    /// The reader of the binlog, which stands there.
+    pub(super) follower: Follower,
+    /// What was executed there without a trace in InnoDB.
+    pub(super) unrecorded: GtidSet,
+}
+
+/// Proves the coordinates at a position.
 ///
 /// # Errors
 /// [`crate::error::Kind::Corrupt`] if no transaction ends there; those of reading the binlog.
-pub(super) async fn prove(
-    site: &Site<'_>,
-    asked: &mut Connection,
-    position: &Position,
-) -> Result<(Coordinates, Follower), Trouble> {
+pub(super) async fn prove(site: &Site<'_>, asked: &mut Connection, position: &Position) -> Result<Proven, Trouble> {
     let end = server::end_of_log(asked).await?;
     if *position > end {
         return Err(Error::corrupt(format!(
@@ -26,16 +31,16 @@ pub(super) async fn prove(
     }
     let mut follower = Follower::open(site.source, &position.file).await?;
     let place = follower.place(position.offset).await?;
-    let mut executed = place.executed;
+    let Place { created_s, mut executed, unrecorded } = place;
     executed.union_with(&purged(asked).await?);
     let coordinates = Coordinates {
         file: position.file.clone(),
-        created_s: Some(place.created_s),
+        created_s: Some(created_s),
         position: position.offset,
         executed,
         gtid_mode: site.facts.gtid_mode.clone().unwrap_or_else(|| "OFF".to_owned()),
     };
-    Ok((coordinates, follower))
+    Ok(Proven { coordinates, follower, unrecorded })
 }
 
 /// What was executed without being in any binlog (set by hand on a restored server) is executed too.

@@ -13,7 +13,7 @@ use crate::support::keyring;
 use crate::support::lab::{Mysqld, tool};
 
 /// Changes the manifest of a base backup.
-fn edit(config: &AgentConfig, id: &str, change: impl FnOnce(&mut Value)) -> Vec<u8> {
+pub(super) fn edit(config: &AgentConfig, id: &str, change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let path = config.archive().join("bases").join(id).join("manifest.json");
     let former = std::fs::read(&path).unwrap();
     let mut manifest: Value = serde_json::from_slice(&former).unwrap();

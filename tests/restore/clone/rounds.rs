@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::load::{Churn, assert_kinds, prepare};
+use super::refuse::edit;
 use super::scene::{Scene, clone, plain, with_program};
 use crate::anywhere::Random;
 use crate::oracle::{History, fingerprint};
 use crate::place::{Restored, look_into_with};
-use crate::scene::orders;
+use crate::scene::{last_gtid, orders};
 use crate::support::agent::said;
 use crate::support::lab::Mysqld;
 
@@ -113,6 +114,42 @@ fn clones_under_load_equal_the_oracle() {
     for number in 0..rounds {
         round(&scene, &reference, &mut applied, &mut random, number);
     }
+}
+
+/// What leaves nothing in InnoDB may be in the binlog before the snapshot's place while InnoDB does not know its GTID yet: a
+/// moment that no test can make. So the manifest here names one that came behind it.
+#[test]
+fn what_leaves_no_trace_in_innodb_was_executed_all_the_same() {
+    let (source, config) = plain("rclonenone", 10, &[]);
+    orders(&source, &["four"]);
+    source.sql(
+        "OPTIMIZE TABLE shop.orders; CREATE TABLE IF NOT EXISTS shop.orders (id INT); DROP TABLE IF EXISTS shop.none;
+         CREATE TABLE shop.isam (id INT) ENGINE=MyISAM; INSERT INTO shop.isam VALUES (1); ANALYZE TABLE shop.bulk",
+    );
+    let (id, manifest) = clone(&config);
+    let unrecorded = manifest["clone"]["unrecorded"].as_str().expect("there are some").to_owned();
+    let (uuid, last) = (source.value("SELECT @@server_uuid"), last_gtid(&source));
+    let newest: u64 = last.rsplit(':').next().unwrap().parse().unwrap();
+    assert_eq!(unrecorded, format!("{uuid}:{}-{newest}", newest - 5), "the six newest");
+    source.sql("OPTIMIZE TABLE shop.bulk");
+    let later = last_gtid(&source);
+    orders(&source, &["five"]);
+    config.archive_now();
+    edit(&config, &id, |manifest| {
+        for set in ["/coordinates/executed", "/clone/unrecorded"] {
+            let set = manifest.pointer_mut(set).unwrap();
+            *set = format!("{},{later}", set.as_str().unwrap()).into();
+        }
+    });
+    let restored = Restored::to(&config, "latest", &["--check-tables"]);
+    restored.assert_executed(&source.value("SELECT @@GLOBAL.gtid_executed").replace('\n', ""));
+    source.sql("SET SESSION sql_log_bin = 0; DELETE FROM shop.isam");
+    assert_eq!(
+        fingerprint(|sql| restored.sql(sql)),
+        fingerprint(|sql| source.sql(sql)),
+        "but for another engine's rows"
+    );
+    restored.assert_clean();
 }
 
 /// Without GTIDs the place in the binlog is all that there is.

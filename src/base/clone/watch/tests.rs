@@ -90,6 +90,7 @@ fn a_whole_clone_is_followed_and_counted() {
     let (facts, candidates) = watch.finish().unwrap();
     let external = vec!["/elsewhere/d/x.ibd".to_owned()];
     let wanted = CloneFacts {
+        unrecorded: Default::default(),
         protocol: 0x0103,
         innodb_page_size: PAGE_BYTES,
         // Made meanwhile: seven pages; outside: its own; redo.
