@@ -169,13 +169,7 @@ impl BaseJob {
     /// # Errors
     /// What would keep it from being taken, as far as that can be seen beforehand.
     pub async fn plan(&self) -> Result<Plan> {
-        if let Some(name) = self.options.engine {
-            self.engine(name)?.tool().await?;
-        }
-        let mut survey = self.survey().await?;
-        let choice = self.choose(&mut survey).await?;
-        let tool = choice.tool().await?;
-        let Choice { engine, name, reason } = choice;
+        let (mut survey, Choice { engine, name, reason }, tool) = self.ready().await?;
         Ok(Plan {
             engine: name,
             reason,
@@ -241,6 +235,18 @@ impl BaseJob {
         }
     }
 
+    /// The server, the engine for it, and its tool, which is there.
+    async fn ready(&self) -> Result<(Survey, Choice, String)> {
+        if let Some(name) = self.options.engine {
+            // A tool that is not there is said before anything is asked.
+            self.engine(name)?.tool().await?;
+        }
+        let mut survey = self.survey().await?;
+        let choice = self.choose(&mut survey).await?;
+        let tool = choice.tool().await?;
+        Ok((survey, choice, tool))
+    }
+
     /// The configured engine; else a clone where the server gives one that is all of it, else mysqldump.
     async fn choose(&self, survey: &mut Survey) -> Result<Choice> {
         if let Some(name) = self.options.engine {
@@ -277,14 +283,7 @@ impl BaseJob {
 
     /// One try. `started` is set while something of the engine's may have to be cleaned up.
     async fn attempt(&self, started: &Started, progress: &Arc<Progress>) -> Result<BaseManifest, Trouble> {
-        if let Some(name) = self.options.engine {
-            // A tool that is not there is said before anything is asked.
-            self.engine(name)?.tool().await?;
-        }
-        let mut survey = self.survey().await?;
-        let choice = self.choose(&mut survey).await?;
-        let tool = choice.tool().await?;
-        let Choice { engine, name, reason } = choice;
+        let (mut survey, Choice { engine, name, reason }, tool) = self.ready().await?;
         let left_out = engine.left_out(&mut survey.asked).await?;
         let settings = server::settings(&mut survey.asked, engine.settings()).await?;
         let Survey { facts, server, asked } = survey;
