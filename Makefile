@@ -31,7 +31,7 @@ soak-restore: ## restores to 20 random targets in a history written under load, 
 soak-clone: ## 20 clones under load at random moments, each restored to a random place behind it and held against the stock tools
 	BINVAULT_CLONE_ROUNDS=20 $(CARGO) test $(LOCKED) --test restore clones_under_load -- --nocapture
 
-soak-rpo: ## 100 lost database hosts under load, commits waiting for the store: none lost; and 100 without protection
+soak-rpo: ## 100 lost database hosts under load, commits waiting for the store: none lost; the same for the spool, and without protection
 	BINVAULT_RPO_ROUNDS=100 $(CARGO) test $(LOCKED) --test semi_sync experiment -- --nocapture --test-threads=1
 
 fmt: ## format the sources

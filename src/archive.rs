@@ -17,6 +17,7 @@ mod identity;
 mod reader;
 mod resume;
 mod semi_sync;
+mod spool;
 
 use uuid::Uuid;
 
@@ -33,6 +34,7 @@ pub use identity::Identity;
 pub use reader::{Block, RangeReader, ReadOptions};
 pub use resume::{Continued, ResumeInFile, ResumePoint};
 pub use semi_sync::{Lapse, SemiSyncWord};
+pub use spool::{CHUNKS, SpoolWord, chunk_spool, drain_options};
 
 /// Most entries of one folder that are held in memory: a file of 1 TiB in chunks of 8 MiB has 131,072 chunks.
 const ENTRIES_MAX: usize = 1 << 20;

@@ -38,6 +38,7 @@ mod keys;
 mod protection;
 mod semi_sync;
 mod server;
+mod spool;
 mod survey;
 
 use serde::{Serialize, Serializer};
@@ -48,6 +49,7 @@ use crate::config::{AgentOptions, Config, Objectives, SemiSyncOptions};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::SourceOptions;
 use crate::store::StoreOptions;
+use crate::store::spool::SpoolOptions;
 
 /// What to check. Each part is a result, so that a setting that cannot be used is a finding like any other.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ pub struct CheckOptions {
     pub base: Result<BaseOptions>,
     /// Whether commits shall wait for us.
     pub semi_sync: Result<SemiSyncOptions>,
+    /// The folder in front of the store.
+    pub spool: Result<Option<SpoolOptions>>,
     /// The archive's store.
     pub store: Result<StoreOptions>,
     /// Whom chunks are sealed to.
@@ -78,6 +82,7 @@ impl CheckOptions {
             agent: config.agent(false),
             base: config.base(None),
             semi_sync: config.semi_sync(),
+            spool: config.spool(),
             store: config.store(false),
             recipients: config.recipients(),
             objectives: config.objectives(),
@@ -261,7 +266,7 @@ impl Serialize for Report {
 /// Looks at everything that can be looked at. Takes at most about a minute and a half, on a store and a server that
 /// both hang; a second where they answer.
 pub async fn check(options: CheckOptions) -> Report {
-    let CheckOptions { source, agent, base, semi_sync, store, recipients, objectives, identities } = options;
+    let CheckOptions { source, agent, base, semi_sync, spool, store, recipients, objectives, identities } = options;
     let mut findings = Vec::new();
     let (archive, surveyed) = tokio::join!(
         Box::pin(archive::examine(store, &mut findings)),
@@ -270,6 +275,9 @@ pub async fn check(options: CheckOptions) -> Report {
     let asked = surveyed.as_ref().and_then(|survey| survey.as_ref().ok());
     if let Some(archive) = archive.as_ref().and_then(|examined| examined.archive.as_ref()) {
         protection::judge(archive, &objectives, asked, &mut findings).await;
+    }
+    if let Ok(Some(options)) = &spool {
+        spool::judge(options, archive.as_ref(), semi_sync.as_ref().ok(), asked, &mut findings).await;
     }
     match (&source, surveyed) {
         (None, _) => findings.push(
@@ -292,6 +300,9 @@ pub async fn check(options: CheckOptions) -> Report {
     }
     if let Err(error) = &semi_sync {
         findings.push(Finding::failure(Area::Agent, "semi-sync-settings", error));
+    }
+    if let Err(error) = &spool {
+        findings.push(Finding::failure(Area::Agent, "spool", error));
     }
     if let Err(error) = &agent {
         findings.push(Finding::failure(Area::Agent, "agent-settings", error));

@@ -9,6 +9,7 @@
 mod archive;
 mod base;
 mod check;
+mod drain;
 mod drill;
 mod export;
 mod find;
@@ -81,6 +82,8 @@ enum Command {
     Find(find::FindArgs),
     /// Bring a server back to a moment, and prove it
     Restore(restore::RestoreArgs),
+    /// Send what an agent has left in its spool to the store
+    Drain(drain::DrainArgs),
     /// Restore into a throw-away server, prove it, look into it, and write that down
     Drill(drill::DrillArgs),
     /// Write the server's own binlog files from the archive
@@ -152,6 +155,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
             find::run(&load(&global, "warn")?, &args, &given).await
         }
         Command::Restore(args) => restore::run(&load(&global, "warn")?, &args).await,
+        Command::Drain(args) => drain::run(&load(&global, "warn")?, &args).await,
         Command::Drill(args) => drill::run(&load(&global, "warn")?, &args).await,
         Command::Export(args) => export::run(&load(&global, "warn")?, &args).await,
         Command::Serve(args) => serve::run(&load(&global, "")?, &args).await,

@@ -13,6 +13,7 @@ mod restore;
 mod sample;
 mod semi_sync;
 mod serve;
+mod spool;
 mod values;
 
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub use restore::{Objectives, server_options};
 pub use sample::sample;
 pub use semi_sync::{RawSemiSync, SemiSyncMode, SemiSyncOptions};
 pub use serve::{RawServe, ServeSettings};
+pub use spool::RawSpool;
 pub use values::{parse_size, read_secret};
 
 /// What the whole program goes by.
@@ -93,6 +95,7 @@ impl Config {
         config.store(false)?;
         config.ship()?;
         config.semi_sync()?;
+        config.spool()?;
         config.agent(false)?;
         config.base(None)?;
         config.base_restore()?;

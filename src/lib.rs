@@ -57,6 +57,8 @@
 //!    An acknowledgement to a semi-synchronous source is sent for it alone (`ship::acknowledge`; `tests/semi_sync` destroys
 //!    the source and looks for every commit that had returned).
 //! 3. **No local state**: the resume point comes from the archive alone (`archive::resume`; the kill tests start from it).
+//!    A spool, where there is one, is part of the archive that has not reached the store yet (`store::spool`; `tests/semi_sync`
+//!    kills agent and server, and drains it).
 //! 4. **Immutable objects**: a chunk's name ends in the digest of its bytes; nothing is overwritten but beacons
 //!    (`tests/store_conformance`).
 //! 5. **The database host cannot read the history**: it has public keys only (`chunk::keys`; the tests of wrong keys).

@@ -6,6 +6,7 @@
 //!         └───────────────── back-off with jitter ◄───────────────────┴─► passing trouble
 //! ```
 //!
+//! With a spool, the archive is what is in the store and in the spool together; the spool is drained beside it (`spool`).
 //! Base backups are taken beside it when they are due (`bases`). Where commits shall wait until they are durable, a guard
 //! (`guard`) decides which generations are those of a semi-synchronous replica: never the first, which catches up.
 //!
@@ -18,7 +19,9 @@
 
 mod bases;
 mod guard;
+mod spool;
 mod start;
+mod survey;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,19 +31,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::guard::{Guard, Turn, next_hold, soon};
+use self::spool::{Keeper, Stored};
 use self::start::{Start, choose_first};
+use self::survey::{Binlogs, Survey, check_known, parse_set, survey};
 use crate::archive::Archive;
 use crate::base::BaseOptions;
 use crate::chunk::keys::Recipients;
 use crate::clock::{self, Instant};
 use crate::config::{AgentOptions, SemiSyncMode, SemiSyncOptions};
-use crate::error::{Context, Error, Kind, Result};
-use crate::mysql::facts::{BinaryLog, ServerFacts, binary_logs, binlog_status};
+use crate::error::{Error, Kind, Result};
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
-use crate::position::{BinlogFile, GtidSet, Position, ServerUuid};
+use crate::position::{BinlogFile, Position};
 use crate::retry::{RetryOptions, Schedule};
 use crate::ship::{Durable, Ledger, Progress, SemiSync, ShipOptions, Snapshot, Voyage, ship};
+use crate::store::spool::SpoolOptions;
 use crate::store::{StoreOptions, open as open_store};
 
 /// How long stopping in good order may take.
@@ -67,6 +72,8 @@ pub struct RunOptions {
     pub ship: ShipOptions,
     /// Whether commits shall wait until they are durable.
     pub semi_sync: SemiSyncOptions,
+    /// A folder in front of the store.
+    pub spool: Option<SpoolOptions>,
     /// The store.
     pub store: StoreOptions,
     /// Whom chunks are sealed to.
@@ -99,6 +106,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
     // A run that ends by itself protects nobody.
     let wanted = options.semi_sync.mode != SemiSyncMode::Off && !options.once;
     let agent = Agent {
+        keeper: Arc::new(Keeper::new(options.spool.clone(), options.ship.uploads)),
         options,
         stop: stop.clone(),
         hard_stop: hard_stop.clone(),
@@ -127,6 +135,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
 
 struct Agent {
     options: RunOptions,
+    keeper: Arc<Keeper>,
     stop: CancellationToken,
     hard_stop: CancellationToken,
     progress: Arc<Progress>,
@@ -154,19 +163,6 @@ enum Ended {
     Through,
     /// The next one is to be of the other manner.
     Turned,
-}
-
-/// Who the server is.
-struct Survey {
-    facts: ServerFacts,
-    server: ServerUuid,
-    asked: Connection,
-}
-
-/// What the server has.
-struct Binlogs {
-    logs: Vec<BinaryLog>,
-    end: Position,
 }
 
 impl Agent {
@@ -221,6 +217,7 @@ impl Agent {
             watch = &mut watcher => {
                 return Err(watch.map_err(broke_down)?.reset.unwrap_or_else(|| Error::failed("the watcher ended")));
             }
+            error = self.keeper.failed() => return Err(error),
         };
         watching.cancel();
         let watch = watcher.await.map_err(broke_down);
@@ -233,7 +230,10 @@ impl Agent {
             self.turn(turn);
             return Ok(Some(Ended::Turned));
         }
+        let give_up = self.options.store.retry.elapsed_max_ms.map(Duration::from_millis);
+        let drained = self.keeper.drained(give_up.filter(|_| self.options.once)).await;
         watch?.last_word().await;
+        drained?;
         Ok(Some(Ended::Through))
     }
 
@@ -271,7 +271,7 @@ impl Agent {
         let Some(ledger) = &self.ledger else { return Ok(None) };
         if !self.manner().resumed {
             let ours = archive.beacons().await?.into_iter().find(|beacon| beacon.agent == self.options.agent.id);
-            ledger.resume("store", ours.and_then(|beacon| beacon.semi_sync));
+            ledger.resume(self.options.semi_sync.mode.as_str(), ours.and_then(|beacon| beacon.semi_sync));
             self.manner().resumed = true;
         }
         let inside = start.from.inside.as_ref();
@@ -304,15 +304,14 @@ impl Agent {
             Ok(swept) => tracing::info!(swept, "leftovers of interrupted writes were removed"),
             Err(error) => tracing::warn!(%error, "leftovers could not be swept"),
         }
-        Archive::open(store, true).await
+        self.keeper.through(Archive::open(store, true).await?).await
     }
 
     async fn prepare(&self, until: &mut Option<Position>) -> Result<Prepared> {
         let RunOptions { agent, recipients, once, .. } = &self.options;
         let archive = self.archive().await?;
-        let survey = self.survey().await?;
-        let Survey { facts, server, mut asked } = survey;
-        self.check_known(&archive, &server, &facts).await?;
+        let Survey { facts, server, mut asked } = survey(&self.options.source).await?;
+        check_known(agent.adopt, &archive, &server, &facts).await?;
         let places = archive.resume_points(&server).await?;
         // Asked behind the listing: whatever another agent has archived by then, the server must have.
         let Binlogs { logs, end } = Binlogs::ask(&mut asked).await?;
@@ -360,6 +359,8 @@ impl Agent {
             progress: Arc::clone(&self.progress),
             source: self.options.source.clone(),
             ledger: self.ledger.clone(),
+            keeper: Arc::clone(&self.keeper),
+            stored: Stored::new(Arc::clone(&self.keeper)),
             answer: None,
             reset: None,
         };
@@ -374,6 +375,7 @@ impl Agent {
             progress: Arc::clone(&self.progress),
             stop: self.stop.clone(),
             semi_sync,
+            spool: self.keeper.spool().filter(|_| self.options.semi_sync.mode == SemiSyncMode::Spool),
         };
         Ok(Prepared { voyage, watch, guard })
     }
@@ -395,73 +397,6 @@ impl Agent {
             semi_sync: false,
         }
     }
-
-    /// Asks the server who it is, and refuses what cannot be archived.
-    async fn survey(&self) -> Result<Survey> {
-        let mut asked = Connection::connect(&self.options.source, PROGRAM).await?;
-        let facts = ServerFacts::read(&mut asked).await?;
-        let unfit = |message: String, hint: &str| Err(Error::new(Kind::Unfit, message).hint(hint));
-        if facts.version.is_mariadb {
-            return unfit(
-                format!("the server is MariaDB ({})", facts.version),
-                "binvault archives MySQL 5.7 and later",
-            );
-        }
-        if (facts.version.major, facts.version.minor) < (5, 7) {
-            return unfit(format!("the server is MySQL {}", facts.version), "binvault archives MySQL 5.7 and later");
-        }
-        if facts.log_bin == Some(false) {
-            return unfit("the server writes no binlog (log_bin is OFF)".into(), "start mysqld with --log-bin");
-        }
-        let Some(server) = facts.server_uuid.map(ServerUuid) else {
-            return unfit("the server has no server_uuid".into(), "binvault archives MySQL 5.7 and later");
-        };
-        Ok(Survey { facts, server, asked })
-    }
-
-    /// Refuses a server that the archive does not know, unless it is meant.
-    async fn check_known(&self, archive: &Archive, server: &ServerUuid, facts: &ServerFacts) -> Result<()> {
-        let known = archive.servers().await?;
-        if known.is_empty() || known.contains(server) {
-            return Ok(());
-        }
-        let extra = start::never_executed(archive, &known, facts.gtid_executed.as_deref()).await?;
-        if self.options.agent.adopt {
-            if !extra.is_empty() {
-                let extra = start::shown(&extra);
-                tracing::warn!(
-                    extra,
-                    "transactions are archived that the new server has never executed: they are lost there"
-                );
-            }
-            return Ok(());
-        }
-        let extra = if extra.is_empty() {
-            String::new()
-        } else {
-            format!("; it has never executed transactions that are archived: {}", start::shown(&extra))
-        };
-        let names: Vec<String> = known.iter().map(ToString::to_string).collect();
-        Err(Error::new(
-            Kind::Diverged,
-            format!(
-                "the archive at {} is of server {}, this one is {server}{extra}",
-                archive.store().url(),
-                names.join(", ")
-            ),
-        )
-        .hint("correct source.url or archive.url; if the server really takes the other's place, run once with --adopt"))
-    }
-}
-
-impl Binlogs {
-    async fn ask(asked: &mut Connection) -> Result<Self> {
-        let logs = binary_logs(asked).await?;
-        let status = binlog_status(asked).await?.ok_or_else(|| {
-            Error::new(Kind::Unfit, "the server has no current binlog").hint("start mysqld with --log-bin")
-        })?;
-        Ok(Self { logs, end: Position { file: parse_file(&status.file)?, offset: status.position } })
-    }
 }
 
 struct Prepared {
@@ -474,17 +409,4 @@ struct Prepared {
 /// waits no longer.
 fn as_waited_for(request: DumpRequest) -> DumpRequest {
     DumpRequest { semi_sync: true, heartbeat: request.heartbeat.min(SEMI_SYNC_HEARTBEAT), ..request }
-}
-
-/// A file name as the server tells it, which may have a folder before it in old versions' index files.
-pub(crate) fn parse_file(name: &str) -> Result<BinlogFile> {
-    let bare = name.rsplit(['/', '\\']).next().unwrap_or(name);
-    BinlogFile::new(bare).map_err(|error| Error::corrupt("the server names a binlog file that is none").source(error))
-}
-
-/// A GTID set as the server tells it.
-fn parse_set(text: &str) -> Result<GtidSet> {
-    text.parse::<GtidSet>()
-        .map_err(|error| Error::corrupt("the server tells a GTID set that is none").source(error))
-        .context(|| "read gtid_executed".into())
 }

@@ -8,6 +8,9 @@
 //!     └──────────────────────── acknowledge ◄────────────────────────┘ where the server waits for it (semi-sync)
 //! ```
 //!
+//! Where commits wait for a spool only, a second road runs beside it, for pieces that live until the chunk is durable that
+//! holds the same bytes (`pieces`). `road` builds both.
+//!
 //! Owns: one *generation*: all stages from a resume point to the first failure, the end, or the order to stop; memory
 //! between the stages; which position is durable.
 //! Does not own: when to start again (`run`), what is in the archive (`archive`), the connection's set-up (`mysql`).
@@ -22,9 +25,12 @@ mod buffers;
 mod commit;
 mod cut;
 mod failpoint;
+mod lane;
 mod ledger;
+mod pieces;
 mod progress;
 mod receive;
+mod road;
 mod seal;
 mod semi_sync;
 mod upload;
@@ -32,18 +38,16 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
-use self::buffers::BufferPool;
-use self::cut::{CutOptions, Cutter};
+use self::road::Stages;
 use crate::archive::{Archive, ResumePoint};
 use crate::chunk::compress::CompressOptions;
 use crate::chunk::keys::Recipients;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mysql::RawStream;
 use crate::position::{GtidSet, Position, ServerUuid};
+use crate::store::spool::Spool;
 
 pub use ledger::Ledger;
 pub use progress::{Durable, Progress, Snapshot, Stage};
@@ -68,10 +72,6 @@ pub struct ShipOptions {
 
 /// Raw bytes of a frame: what stays in a core's cache while it is compressed.
 const FRAME_BYTES: usize = 1 << 20;
-/// Frames between cutter and sealer.
-const CUT_QUEUE: usize = 4;
-/// Sealed objects whose bytes may exist at a time.
-const OBJECT_BUDGET_BYTES: usize = 16 << 20;
 
 impl ShipOptions {
     /// Raw bytes of a frame: with long-distance matching the whole chunk is one, so that the window has something to
@@ -81,10 +81,10 @@ impl ShipOptions {
         if self.compress.long_window_log.is_some() { chunk } else { chunk.min(FRAME_BYTES) }
     }
 
-    /// Frames that may exist at a time: those the cutter holds, those in the queue and those being compressed.
-    fn frames(&self) -> usize {
-        let held = cut::spares(self.frame_bytes()).saturating_add(1).saturating_add(self.sealers);
-        if self.compress.long_window_log.is_some() { held } else { held.saturating_add(CUT_QUEUE) }
+    /// Frames of a lane that may exist at a time: those the cutter holds, those in the queue and those being compressed.
+    fn frames(&self, frame_bytes: usize, sealers: usize) -> usize {
+        let held = cut::spares(frame_bytes).saturating_add(1).saturating_add(sealers);
+        if self.compress.long_window_log.is_some() { held } else { held.saturating_add(road::CUT_QUEUE) }
     }
 }
 
@@ -111,6 +111,8 @@ pub struct Voyage {
     pub stop: CancellationToken,
     /// Shared with the guard, where semi-synchronous replication is wanted.
     pub semi_sync: Option<Arc<SemiSync>>,
+    /// What commits wait for, instead of the store.
+    pub spool: Option<Arc<Spool>>,
 }
 
 /// Ships until it is told to stop or to turn (`Ok`), has reached `until` (`Ok`), or a stage fails.
@@ -118,74 +120,16 @@ pub struct Voyage {
 /// # Errors
 /// The first failure. Whatever was acknowledged before it is durable.
 pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
-    let Voyage { stream, server, from, purged, archive, recipients, until, progress, stop, semi_sync } = voyage;
+    let (mut stages, told) = (Stages::default(), CancellationToken::new());
+    let (chunks, pieces) = road::build(options, &voyage, &told, &mut stages);
+    let Voyage { stream, until, progress, stop, semi_sync, .. } = voyage;
     let RawStream { stream, leftover, .. } = stream;
     let (socket, back) = tokio::io::split(stream);
-    let frame_bytes = options.frame_bytes();
-    let frames = BufferPool::new(frame_bytes.saturating_mul(options.frames()), usize::MAX);
-    let objects = BufferPool::new(OBJECT_BUDGET_BYTES, OBJECT_BUDGET_BYTES);
-    let cut_options = CutOptions { chunk_bytes: options.chunk_bytes, frame_bytes };
-    let cutter = Cutter::new(cut_options, archive.id(), server, &from).with_purged(purged);
-
-    // Last stage first, so that each is built with the way into the next.
-    let (to_commit, committing) = mpsc::channel(options.uploads);
-    let (to_upload, uploading) = mpsc::channel(1);
-    let (to_seal, sealing) = mpsc::channel(CUT_QUEUE);
-    let all_told = CancellationToken::new();
-    let acknowledge = match semi_sync.clone().filter(|semi_sync| semi_sync.is_replica) {
-        Some(semi_sync) => spawn(acknowledge::run(back, semi_sync, all_told.clone())),
-        None => spawn(async { Ok(()) }),
-    };
-    let committed = commit::run(committing, Arc::clone(&progress), semi_sync.clone());
-    let commit = spawn(async move {
-        let _told = all_told.drop_guard();
-        committed.await
-    });
-    let upload = spawn(upload::run(uploading, to_commit, archive.clone(), options.uploads, Arc::clone(&progress)));
-    let seal_options = seal::SealOptions { compress: options.compress, sealers: options.sealers };
-    let seal = spawn(seal::run(seal_options, recipients, sealing, to_upload, objects, Arc::clone(&progress)));
-    let receive = spawn(receive::run(
-        receive::Receive {
-            options: options.clone(),
-            socket,
-            leftover,
-            cutter,
-            frames,
-            until,
-            progress,
-            stop,
-            semi_sync,
-        },
-        to_seal,
-    ));
-    join(receive, seal, upload, commit, acknowledge).await
-}
-
-fn spawn(stage: impl Future<Output = Result<()>> + Send + 'static) -> AbortOnDropHandle<Result<()>> {
-    AbortOnDropHandle::new(tokio::spawn(stage))
-}
-
-/// Waits for all stages, or for the first failure. A stage that fails drops its channel ends, which makes its
-/// neighbours end quietly: so the failure that is reported is the one that began it.
-async fn join(
-    receive: AbortOnDropHandle<Result<()>>,
-    seal: AbortOnDropHandle<Result<()>>,
-    upload: AbortOnDropHandle<Result<()>>,
-    commit: AbortOnDropHandle<Result<()>>,
-    acknowledge: AbortOnDropHandle<Result<()>>,
-) -> Result<()> {
-    let named = |name: &'static str, handle: AbortOnDropHandle<Result<()>>| async move {
-        match handle.await {
-            Ok(result) => result,
-            Err(panic) => Err(Error::failed(format!("the {name} stage broke down")).source(panic)),
-        }
-    };
-    tokio::try_join!(
-        named("receive", receive),
-        named("seal", seal),
-        named("upload", upload),
-        named("commit", commit),
-        named("acknowledge", acknowledge),
-    )?;
-    Ok(())
+    if let Some(semi_sync) = semi_sync.clone().filter(|semi_sync| semi_sync.is_replica) {
+        stages.start("acknowledge", acknowledge::run(back, semi_sync, told));
+    }
+    let options = options.clone();
+    let receive = receive::Receive { options, socket, leftover, chunks, pieces, until, progress, stop, semi_sync };
+    stages.start("receive", receive::run(receive));
+    stages.join().await
 }

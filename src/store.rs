@@ -14,6 +14,7 @@ mod open;
 mod read;
 pub mod retry;
 pub mod s3;
+pub mod spool;
 
 use std::fmt;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{Archive, SemiSyncWord};
+use super::{Archive, SemiSyncWord, SpoolWord};
 use crate::error::{Context, Error, Result};
 use crate::position::{Position, ServerUuid};
 use crate::store::{self, ListDepth};
@@ -26,7 +26,7 @@ pub struct Beacon {
     pub server: ServerUuid,
     /// The server's version.
     pub server_version: String,
-    /// Everything before this is durable in the archive.
+    /// Everything before this is durable in the archive's store.
     pub durable: Option<Position>,
     /// Where the server's binlog ended when the agent last asked.
     pub server_position: Option<Position>,
@@ -42,6 +42,9 @@ pub struct Beacon {
     /// Whether commits wait until they are durable; `None` where that is not asked for.
     #[serde(default)]
     pub semi_sync: Option<SemiSyncWord>,
+    /// What is durable in the agent's spool only; `None` where there is none.
+    #[serde(default)]
+    pub spool: Option<SpoolWord>,
 }
 
 impl Archive {

@@ -9,7 +9,7 @@ use crate::position::GtidSet;
 /// An agent's word on protection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SemiSyncWord {
-    /// When commits are acknowledged: `store`.
+    /// When commits are acknowledged: `store` or `spool`.
     pub mode: String,
     /// Whether each commit waits until it is durable.
     pub protected: bool,

@@ -24,6 +24,7 @@ pub(super) async fn run(config: &Config, args: &RunArgs) -> Result<()> {
         agent: config.agent(args.adopt)?,
         ship: config.ship()?,
         semi_sync: config.semi_sync()?,
+        spool: config.spool()?,
         store: config.store(true)?,
         recipients: config.recipients()?,
         once: args.once,

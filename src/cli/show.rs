@@ -61,6 +61,14 @@ fn show_status(report: &StatusReport) {
         let word = if agent.stopped { "stopped at" } else { "was at" };
         let time = CommitTime::from_micros(agent.as_of_us).rfc3339();
         output::line(format!("agent    {} {word} {durable} as of {time} (binvault {})", agent.agent, agent.version));
+        if let Some(spool) = agent.spool.as_ref().filter(|spool| spool.state.objects > 0) {
+            let (state, dir) = (spool.state, spool.dir.display());
+            let oldest = state.oldest_us.map_or_else(|| "-".to_owned(), |us| CommitTime::from_micros(us).rfc3339());
+            let what = format!("{} objects, {}", state.objects, output::bytes(state.bytes));
+            output::line(format!(
+                "spool    {what} were not in the store yet, the oldest of {oldest} ({dir}, at the agent)"
+            ));
+        }
         if let Some(word) = &agent.semi_sync {
             show_semi_sync(word, agent);
         }

@@ -11,6 +11,7 @@ use super::base::RawBase;
 use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::semi_sync::RawSemiSync;
 use super::serve::RawServe;
+use super::spool::RawSpool;
 use super::values::{Flag, Lines, Paths, Size, Span, de};
 use crate::mysql::TlsMode;
 
@@ -26,6 +27,8 @@ pub struct RawConfig {
     pub agent: RawAgent,
     /// Commits that wait until they are durable.
     pub semi_sync: RawSemiSync,
+    /// A folder in front of the store.
+    pub spool: RawSpool,
     /// Compression.
     pub compression: RawCompression,
     /// Base backups.

@@ -55,9 +55,14 @@ const REST: &str = r#"[agent]
 # poll_interval = "10s"
 
 [semi_sync]                     # commits that wait until they are durable: docs/rpo-zero.md
-# mode = "off"                  # "store": acknowledged when the store has the chunk
+# mode = "off"                  # "store": acknowledged when the store has the chunk; "spool": when the spool has it
 # wait_limit = "3s"             # when a commit has waited so long for us, we leave, and production goes on unprotected …
 # return_after = "10s"          # … and come back by ourselves so much later, or later still if that happens again
+
+[spool]                         # chunks are durable in a folder first, and go to the store from there: docs/rpo-zero.md
+# dir = "/var/spool/binvault"   # without it there is no spool; on another host than the database's it outlives that one
+# max_size = "4GiB"             # when it is full, archiving waits for the store
+# max_chunks = 20000
 
 [compression]
 # level = 1                     # zstd; 1 for speed

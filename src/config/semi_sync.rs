@@ -17,13 +17,26 @@ pub enum SemiSyncMode {
     Off,
     /// When the store has acknowledged the chunk.
     Store,
+    /// When it is durable in the spool; the store gets it later.
+    Spool,
+}
+
+impl SemiSyncMode {
+    /// The name, as in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Store => "store",
+            Self::Spool => "spool",
+        }
+    }
 }
 
 /// `[semi_sync]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawSemiSync {
-    /// off or store.
+    /// off, store or spool.
     pub mode: SemiSyncMode,
     /// The longest that a commit may wait for us.
     pub wait_limit: Span,

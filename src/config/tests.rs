@@ -42,6 +42,24 @@ fn the_environment_wins_and_numbers_come_as_text() {
 }
 
 #[test]
+fn a_spool_goes_with_its_mode_and_has_a_least_size() {
+    let with = |text: &str| load_text(&format!("{MINIMAL}{text}"), &[]);
+    assert!(with("").unwrap().spool().unwrap().is_none());
+    let options = with("[spool]\ndir = \"/s\"\n[semi_sync]\nmode = \"spool\"\n").unwrap().spool().unwrap().unwrap();
+    assert_eq!((options.bytes_max, options.entries_max), (4 << 30, 20_000));
+    for (text, wanted) in [
+        ("[semi_sync]\nmode = \"spool\"\n", "no spool is configured"),
+        ("[spool]\ndir = \"/s\"\n[semi_sync]\nmode = \"store\"\n", "spool.dir is set"),
+        ("[spool]\ndir = \"s\"\n", "absolute"),
+        ("[spool]\ndir = \"/s\"\nmax_size = \"100MiB\"\n", "less than 520 MiB"),
+        ("[spool]\ndir = \"/s\"\nmax_chunks = 10\n", "less than 1000"),
+    ] {
+        let error = with(text).unwrap_err();
+        assert!(error.to_string().contains(wanted), "{wanted}: {error}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_is_named() {
     for (text, env, wanted) in [
         ("[source]\nurll = \"x\"\n", ("X", ""), "urll"),

@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{PROGRAM, parse_file};
+use super::PROGRAM;
+use super::survey::parse_file;
 use crate::clock::{self, Instant};
 use crate::config::SemiSyncOptions;
 use crate::error::{Error, Kind, Result};

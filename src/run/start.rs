@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{parse_file, parse_set};
+use super::survey::{parse_file, parse_set};
 use crate::archive::{Archive, Continued, ResumeInFile, ResumePoint};
 use crate::clock;
 use crate::config::StartAt;

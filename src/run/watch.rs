@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{PROGRAM, parse_file};
+use super::PROGRAM;
+use super::spool::{Keeper, Stored};
+use super::survey::parse_file;
 use crate::archive::{Archive, Beacon};
 use crate::chunk::FORMAT_VERSION;
 use crate::clock;
@@ -31,6 +33,8 @@ pub(super) struct Watch {
     pub(super) progress: Arc<Progress>,
     pub(super) source: SourceOptions,
     pub(super) ledger: Option<Arc<Ledger>>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) stored: Stored,
     pub(super) answer: Option<Answer>,
     /// Set when the server's binlog was found to end before what is archived of it.
     pub(super) reset: Option<Error>,
@@ -127,20 +131,22 @@ impl Watch {
         was || is
     }
 
-    async fn beacon(&self, stopped: bool) {
+    async fn beacon(&mut self, stopped: bool) {
+        let durable = self.stored.behind(self.progress.durable().position);
         let answer = self.answer.as_ref();
         let beacon = Beacon {
             format: FORMAT_VERSION,
             agent: self.agent.id.clone(),
             server: self.server,
             server_version: self.server_version.clone(),
-            durable: self.progress.durable().position,
+            durable,
             server_position: answer.map(|answer| answer.position.clone()),
             as_of_us: answer.map_or(0, |answer| answer.as_of_us),
             oldest_file: self.oldest_file.clone(),
             stopped,
             version: env!("CARGO_PKG_VERSION").into(),
             semi_sync: self.ledger.as_ref().map(|ledger| ledger.word()),
+            spool: self.keeper.word(),
         };
         if let Err(error) = self.archive.put_beacon(&beacon).await {
             tracing::warn!(error = %error.chain(), "the beacon could not be written");

@@ -6,16 +6,20 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::failpoint;
+use super::pieces::Pieces;
 use super::progress::{Durable, Progress};
 use super::semi_sync::SemiSync;
 use crate::chunk::ChunkMeta;
 use crate::error::{Error, Result};
 use crate::position::Position;
+use crate::store::Key;
 
 /// A chunk on its way to the store.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) meta: Box<ChunkMeta>,
+    /// The object.
+    pub(super) key: Key,
     /// Bytes of the object.
     pub(super) object_bytes: u64,
     /// Ends when the store has acknowledged it.
@@ -27,14 +31,18 @@ pub(super) async fn run(
     mut chunks: mpsc::Receiver<InFlight>,
     progress: Arc<Progress>,
     semi_sync: Option<Arc<SemiSync>>,
+    pieces: Option<Arc<Pieces>>,
 ) -> Result<()> {
-    while let Some(InFlight { meta, object_bytes, stored }) = chunks.recv().await {
+    while let Some(InFlight { meta, object_bytes, stored, .. }) = chunks.recv().await {
         stored.await.map_err(|panic| Error::failed("an upload broke down").source(panic))??;
         failpoint::pass("commit");
         if let Some(semi_sync) = &semi_sync {
             semi_sync.committed(&meta);
         }
         let position = Position { file: meta.file.clone(), offset: meta.end };
+        if let Some(pieces) = &pieces {
+            pieces.covered(&position).await?;
+        }
         tracing::debug!(
             file = %meta.file, start = meta.start, end = meta.end, object_bytes, transactions = meta.transactions,
             "chunk durable"

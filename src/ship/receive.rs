@@ -1,11 +1,11 @@
-//! Receive: reads the dump's socket and drives the cutter.
+//! Receive: reads the dump's socket and drives the cutters.
 //!
 //! Owns: the socket's reading half, the flush timer, the dead-peer rule, the orders to stop and to turn, cutting for a server
 //! that waits, and the end of a `--once` run.
-//! Does not own: what the bytes mean (`mysql::dump`, `cut`).
+//! Does not own: what the bytes mean (`mysql::dump`, `cut`), how they get to the sealer (`lane`).
 //!
-//! Where the server waits for acknowledgements, a chunk is cut as soon as what was read is through and an upload has a
-//! place; while none has, more commits gather for the next chunk.
+//! Where the server waits for acknowledgements, a chunk, or a piece, is cut as soon as what was read is through and an upload
+//! has a place; while none has, more commits gather for the next.
 //!
 //! Invariant: nothing is read while there is no memory to put it: the socket fills, and the server's dump thread waits.
 
@@ -13,14 +13,13 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, ReadHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ShipOptions;
-use super::buffers::BufferPool;
-use super::cut::{Cut, Cutter};
 use super::failpoint;
-use super::progress::{Progress, Stage};
+use super::lane::Lane;
+use super::progress::Progress;
 use super::semi_sync::SemiSync;
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind, Result};
@@ -36,8 +35,10 @@ pub(super) struct Receive {
     pub(super) options: ShipOptions,
     pub(super) socket: ReadHalf<Stream>,
     pub(super) leftover: BytesMut,
-    pub(super) cutter: Cutter,
-    pub(super) frames: Arc<BufferPool>,
+    /// For the archive's chunks.
+    pub(super) chunks: Lane,
+    /// For pieces.
+    pub(super) pieces: Option<Lane>,
     pub(super) until: Option<Position>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: CancellationToken,
@@ -56,8 +57,8 @@ enum Wake {
 }
 
 /// The receive and cut stages.
-pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()> {
-    let Receive { options, socket, leftover, cutter, frames, until, progress, stop, semi_sync } = setup;
+pub(super) async fn run(setup: Receive) -> Result<()> {
+    let Receive { options, socket, leftover, chunks, pieces, until, progress, stop, semi_sync } = setup;
     let reader = DumpReader::new(&leftover)?;
     let is_replica = semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.is_replica);
     let mut stage = ReceiveStage {
@@ -65,14 +66,10 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
         socket,
         changes: semi_sync.as_ref().map(|semi_sync| semi_sync.changes()),
         semi_sync,
-        waited_for: false,
-        cutter,
-        frames,
-        frame_bytes: options.frame_bytes(),
-        to_seal,
+        chunks,
+        pieces,
         until,
         progress,
-        chunk_opened: None,
         ended: false,
     };
     let silence_max = options.heartbeat.saturating_mul(HEARTBEATS_MISSED_MAX);
@@ -81,7 +78,7 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
         if !stage.cut_if_waited_for().await? {
             return Ok(());
         }
-        let flush_at = stage.chunk_opened.and_then(|opened| opened.checked_add(options.flush_interval));
+        let flush_at = stage.chunks.opened.and_then(|opened| opened.checked_add(options.flush_interval));
         match stage.wait(flush_at, heard.checked_add(silence_max), &stop).await? {
             Wake::Read(bytes) => {
                 stage.progress.received(bytes);
@@ -93,7 +90,7 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
                 heard = clock::monotonic();
             }
             Wake::FlushDue => {
-                if !stage.end_chunk_soon().await? {
+                if !stage.chunks.end_chunk_soon().await? {
                     return Ok(());
                 }
             }
@@ -104,8 +101,7 @@ pub(super) async fn run(setup: Receive, to_seal: mpsc::Sender<Cut>) -> Result<()
                 return Err(Error::new(Kind::Unreachable, message));
             }
             Wake::End => {
-                stage.cutter.end_chunk_here()?;
-                stage.hand_on().await;
+                stage.end_here().await?;
                 return Ok(());
             }
         }
@@ -117,16 +113,10 @@ struct ReceiveStage {
     socket: ReadHalf<Stream>,
     semi_sync: Option<Arc<SemiSync>>,
     changes: Option<watch::Receiver<()>>,
-    /// The open chunk holds something that the server waits for.
-    waited_for: bool,
-    cutter: Cutter,
-    frames: Arc<BufferPool>,
-    frame_bytes: usize,
-    to_seal: mpsc::Sender<Cut>,
+    chunks: Lane,
+    pieces: Option<Lane>,
     until: Option<Position>,
     progress: Arc<Progress>,
-    /// When the open chunk got its first byte; `None` when there is none, or its end has been asked for.
-    chunk_opened: Option<Instant>,
     ended: bool,
 }
 
@@ -175,114 +165,99 @@ impl ReceiveStage {
         }
     }
 
-    /// Takes everything the reader has. `false`: the sealer is gone.
+    /// Takes everything the reader has. `false`: a sealer is gone.
     async fn drain(&mut self, now: Instant) -> Result<bool> {
         failpoint::pass("receive");
-        let mut was_open = self.cutter.chunk_is_open();
+        self.chunks.begin();
         loop {
-            if self.cutter.spares_wanted() > 0 {
-                self.refill().await;
+            self.chunks.refill(&self.progress).await;
+            if let Some(pieces) = &mut self.pieces {
+                pieces.refill(&self.progress).await;
             }
             match self.reader.next()? {
                 None => break,
                 Some(DumpItem::Part(part)) => {
                     let asks = part.asks_ack && part.last;
-                    self.cutter.accept(part)?;
-                    if asks && !self.is_asked().await {
+                    self.chunks.accept(part)?;
+                    if let Some(pieces) = &mut self.pieces {
+                        pieces.accept(part)?;
+                    }
+                    if (asks || self.has_output()) && !self.hand_on().await {
                         return Ok(false);
+                    }
+                    if asks {
+                        self.is_asked();
                     }
                 }
                 Some(DumpItem::End) => {
-                    self.cutter.end_chunk_here()?;
-                    self.hand_on().await;
+                    self.end_here().await?;
                     return Err(Error::new(
                         Kind::Unreachable,
                         "the server ended the stream (shutdown, or the thread was killed)",
                     ));
                 }
             }
-            if self.cutter.has_output() {
-                was_open = false;
-                if !self.hand_on().await {
-                    return Ok(false);
-                }
-            }
         }
-        if !self.cutter.chunk_is_open() {
-            self.chunk_opened = None;
-        } else if !was_open {
-            self.chunk_opened = Some(now);
-        }
+        self.chunks.through(now);
         self.end_if_reached().await
     }
 
-    /// The server waits for an acknowledgement of all it has sent so far. `false`: the sealer is gone.
-    async fn is_asked(&mut self) -> bool {
-        if !self.hand_on().await {
-            return false;
-        }
-        if let (Some(semi_sync), Some((position, _))) = (&self.semi_sync, self.cutter.position()) {
+    /// The server waits for an acknowledgement of all it has sent so far, and all of it that was cut is handed on.
+    fn is_asked(&mut self) {
+        let lane = self.pieces.as_mut().unwrap_or(&mut self.chunks);
+        if let (Some(semi_sync), Some((position, _))) = (&self.semi_sync, lane.position()) {
             semi_sync.asked(position);
-            self.waited_for = self.cutter.chunk_is_open();
+            lane.waited_for = lane.chunk_is_open();
         }
-        true
     }
 
-    /// Cuts the open chunk if the server waits for it and an upload has a place, or if that was asked for. `false`: the
-    /// sealer is gone.
+    /// Cuts what the server waits for, if an upload has a place, and the open chunk if that was asked for. `false`: a sealer
+    /// is gone.
     async fn cut_if_waited_for(&mut self) -> Result<bool> {
         let Some(semi_sync) = &self.semi_sync else { return Ok(true) };
         if let Some(changes) = self.changes.as_mut() {
             changes.mark_unchanged();
         }
-        let asked = semi_sync.take_flush() && self.cutter.chunk_is_open();
-        if asked || (self.waited_for && semi_sync.has_slot()) { self.end_chunk_soon().await } else { Ok(true) }
-    }
-
-    /// Ends the open chunk now or, inside a transaction, behind it. `false`: the sealer is gone.
-    async fn end_chunk_soon(&mut self) -> Result<bool> {
-        (self.chunk_opened, self.waited_for) = (None, false);
-        self.cutter.end_chunk_soon()?;
-        Ok(self.hand_on().await)
+        if semi_sync.take_flush() && self.chunks.chunk_is_open() && !self.chunks.end_chunk_soon().await? {
+            return Ok(false);
+        }
+        let lane = self.pieces.as_mut().unwrap_or(&mut self.chunks);
+        if lane.waited_for && semi_sync.has_slot() { lane.end_chunk_soon().await } else { Ok(true) }
     }
 
     /// Ends the stage once everything before `until` has come.
     async fn end_if_reached(&mut self) -> Result<bool> {
-        let reached = match (&self.until, self.cutter.position()) {
+        let reached = match (&self.until, self.chunks.position()) {
             (Some(until), Some((position, aligned))) => aligned && position >= *until,
             _ => false,
         };
         if reached {
             self.ended = true;
-            self.cutter.end_chunk_here()?;
-            return Ok(self.hand_on().await);
+            return self.end_here().await;
         }
         Ok(true)
     }
 
-    /// Gets the cutter the buffers it needs. Waiting here is what holds the server back.
-    async fn refill(&mut self) {
-        let since = clock::monotonic();
-        for _ in 0..self.cutter.spares_wanted() {
-            self.cutter.give_spare(self.frames.lend(self.frame_bytes).await);
-        }
-        self.progress.blocked(Stage::Receive, since);
+    /// Ends what is open wherever it is. `false`: a sealer is gone.
+    async fn end_here(&mut self) -> Result<bool> {
+        let pieces = match &mut self.pieces {
+            Some(pieces) => pieces.end_chunk_here().await?,
+            None => true,
+        };
+        Ok(self.chunks.end_chunk_here().await? && pieces)
     }
 
-    /// Hands everything that was cut to the sealer. `false`: it is gone, and says itself why.
+    /// Whether something waits for a sealer.
+    fn has_output(&self) -> bool {
+        self.chunks.has_output() || self.pieces.as_ref().is_some_and(Lane::has_output)
+    }
+
+    /// Hands everything that was cut to the sealers. `false`: one is gone, and says itself why.
     async fn hand_on(&mut self) -> bool {
-        while let Some(cut) = self.cutter.take() {
-            if matches!(cut, Cut::End(_)) {
-                failpoint::pass("cut");
-                self.waited_for = false;
-                if let Some(semi_sync) = &self.semi_sync {
-                    semi_sync.cut();
-                }
-            }
-            if self.to_seal.send(cut).await.is_err() {
-                return false;
-            }
-        }
-        true
+        let pieces = match &mut self.pieces {
+            Some(pieces) => pieces.hand_on().await,
+            None => true,
+        };
+        self.chunks.hand_on().await && pieces
     }
 }

@@ -85,6 +85,17 @@ impl DiskStore {
         Ok(store)
     }
 
+    /// As [`Store::put_new`], on a thread that may block.
+    pub(super) fn put_blocking(&self, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
+        self.disk.put(key, body, false)
+    }
+
+    /// Removes an object, but a crash may bring it back. On a thread that may block.
+    pub(super) fn remove_blocking(&self, key: &Key) -> Result<(), StoreError> {
+        let removed = fs::remove_file(self.disk.path(key)?).map_err(|error| self.disk.read_error("remove", key, error));
+        removed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Disk) -> Result<T, StoreError> + Send + 'static,

@@ -124,6 +124,7 @@ fn status_and_list() {
     let planned = json(&config, &["base", "--dry-run", "--json"]);
     let taken = json(&config, &["base", "--json"]);
     let unprotected = with_a_lapse(&config);
+    let drained = drained(&config, online["archive"].as_str().unwrap());
     odd_bases(&config, taken["base"]["id"].as_str().unwrap());
     let mut judged = config.command(&["status", "--json"]);
     judged.env("BINVAULT_OBJECTIVES__RPO", "10s").env("BINVAULT_OBJECTIVES__RTO", "1s");
@@ -148,6 +149,7 @@ fn status_and_list() {
     let bare = json(&config, &["list", "--json"]);
     assert_eq!(bare["bases"][0]["covered"], false);
     hold("base", &[planned, taken]);
+    hold("drain", &drained);
     hold("list", &[whole, holes, bare]);
     hold("status", &[online, offline, gaps, judged, unprotected]);
     hold("verify", &[sound, deep, serde_json::from_slice(&out.stdout).unwrap()]);
@@ -167,13 +169,31 @@ fn with_a_lapse(config: &AgentConfig) -> Value {
             lapse(Value::Null, Value::Null),
         ],
     });
+    beacon["spool"] =
+        serde_json::json!({"dir": "/s", "objects": 2, "bytes": 3000, "oldest_us": 1_795_316_000_000_000_u64});
     let planted = agents.join("waited-for.json");
     std::fs::write(&planted, beacon.to_string()).unwrap();
     let status = json(config, &["status", "--json", "--offline"]);
     let shown = config.ok(&["status", "--offline"]);
+    assert!(shown.contains("2 objects, 2.93 KiB were not in the store yet"), "{shown}");
     assert!(shown.contains("NOT PROTECTED") && shown.contains("c80aa9429562:1-3"), "{shown}");
     std::fs::remove_file(planted).unwrap();
     status
+}
+
+/// What `drain` says of a spool that holds a copy of a chunk, before and behind.
+fn drained(config: &AgentConfig, archive: &str) -> [Value; 2] {
+    let spool = config.dir().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let copied = std::process::Command::new("cp").arg("-r").arg(config.archive().join("chunks")).arg(&spool).status();
+    assert!(copied.unwrap().success());
+    std::fs::write(spool.join("spool.json"), format!("{{\"format\": 1, \"archive\": \"{archive}\"}}")).unwrap();
+    let dir = spool.to_str().unwrap();
+    let before = json(config, &["drain", "--dry-run", "--json", "--dir", dir]);
+    let behind = json(config, &["drain", "--json", "--dir", dir]);
+    assert_eq!(before["objects"], behind["objects"]);
+    assert!(behind["objects"].as_u64() > Some(0), "{behind}");
+    [before, behind]
 }
 
 /// Beside a good base backup: one that was given up, one that cannot be read, and a drill's record of the good one.

@@ -7,6 +7,7 @@
 
 use crate::s3;
 use crate::scene::{Clients, LONG, on_s3, source, wait_protected};
+use crate::spool::with_spool;
 use crate::support::agent::AgentConfig;
 use crate::support::lab::tool;
 use crate::support::wait_until;
@@ -65,7 +66,8 @@ fn round(mode: &str, flush: Duration) -> Outcome {
     let store = s3::Server::start();
     store.switches.delay_ms.store(10 + random(30), Ordering::SeqCst);
     let agent_settings = format!("flush_interval = \"{}ms\"", flush.as_millis());
-    let config = on_s3(&server, &store, &format!("mode = \"{mode}\""), &agent_settings);
+    let configure = if mode == "spool" { with_spool } else { on_s3 };
+    let config = configure(&server, &store, &format!("mode = \"{mode}\""), &agent_settings);
     let mut agent = config.spawn();
     if mode == "off" {
         agent.wait_caught_up(&server);
@@ -86,17 +88,21 @@ fn round(mode: &str, flush: Duration) -> Outcome {
     drop(server);
     let returned = clients.stop();
     store.switches.delay_ms.store(0, Ordering::SeqCst);
+    if mode == "spool" {
+        // It outlives the database's host.
+        config.ok(&["drain"]);
+    }
     let archived = archived(&config);
     let lost: Vec<_> = returned.iter().filter(|(row, _)| !archived.contains(row)).collect();
     let oldest_lost = lost.iter().map(|(_, returned)| end.saturating_duration_since(returned.at)).max();
     Outcome { returned: returned.len(), waiting, lost: lost.len(), oldest_lost: oldest_lost.unwrap_or_default() }
 }
 
-#[test]
-fn the_store_loses_nothing_that_returned() {
+/// Rounds in which nothing may be lost.
+fn loses_nothing(mode: &str) {
     let mut returned = 0;
     for number in 0..rounds() {
-        let outcome = round("store", Duration::from_secs(1));
+        let outcome = round(mode, Duration::from_secs(1));
         println!(
             "round {number}: {} returned, {} waited at the end, {} lost",
             outcome.returned, outcome.waiting, outcome.lost
@@ -105,7 +111,17 @@ fn the_store_loses_nothing_that_returned() {
         assert!(outcome.waiting > 0);
         returned += outcome.returned;
     }
-    println!("store: {} rounds, {returned} commits returned, none lost", rounds());
+    println!("{mode}: {} rounds, {returned} commits returned, none lost", rounds());
+}
+
+#[test]
+fn the_store_loses_nothing_that_returned() {
+    loses_nothing("store");
+}
+
+#[test]
+fn the_spool_loses_nothing_that_returned() {
+    loses_nothing("spool");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod leaving;
 #[path = "../support/s3.rs"]
 mod s3;
 mod scene;
+mod spool;
 mod start;
 #[path = "../support/mod.rs"]
 mod support;

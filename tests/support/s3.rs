@@ -42,6 +42,8 @@ pub(crate) const BUCKET: &str = "archive";
 pub(crate) struct Switches {
     /// Writes and deletes are answered with AccessDenied.
     pub(crate) read_only: AtomicBool,
+    /// Every request is answered with 503 ServiceUnavailable.
+    pub(crate) down: AtomicBool,
     /// So many further requests are answered with 503 SlowDown.
     pub(crate) slow_down: AtomicU64,
     /// So many further requests are answered with 500 InternalError.
@@ -156,6 +158,9 @@ impl S3Access for Gate {
         }
         self.0.requests.fetch_add(1, Ordering::SeqCst);
         binvault::clock::sleep(Duration::from_millis(self.0.delay_ms.load(Ordering::SeqCst))).await;
+        if self.0.down.load(Ordering::SeqCst) {
+            return Err(s3_error!(ServiceUnavailable));
+        }
         if take(&self.0.slow_down) {
             return Err(s3_error!(SlowDown));
         }
