@@ -13,6 +13,7 @@ const COMMANDS: &[&str] = &[
     "keygen",
     "init",
     "check",
+    "drain",
     "run",
     "status",
     "base",
