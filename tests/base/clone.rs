@@ -1,6 +1,8 @@
 //! Base backups by MySQL's CLONE protocol: whole, exact, refused with reason, and given up cleanly.
 
+mod broken_store;
 mod killed;
+mod paced;
 mod proxy;
 mod refused;
 mod slow;
@@ -51,6 +53,22 @@ pub(super) fn stream(config: &AgentConfig, id: &str) -> Stream {
     let bytes = std::fs::read(path).unwrap();
     assert_eq!(bytes.len() as u64, manifest(config, id)["raw_bytes"].as_u64().unwrap());
     Stream::parse(&bytes)
+}
+
+/// Connections of clones that the donor has.
+pub(super) fn clones(server: &Mysqld) -> usize {
+    server.sql("SHOW PROCESSLIST").lines().filter(|line| line.contains("lone")).count()
+}
+
+/// A table `d.t` with so many rows of 7 KiB, two to a page, that nothing can shrink.
+pub(super) fn bulk(server: &Mysqld, rows: u32) {
+    let bytes = ["RANDOM_BYTES(1024)"; 7].join(", ");
+    server.sql(&format!(
+        "CREATE DATABASE d; SET SESSION cte_max_recursion_depth = {rows};
+         CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL DEFAULT 0, v VARBINARY(7200));
+         INSERT INTO d.t (v) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+           SELECT CONCAT({bytes}) FROM n"
+    ));
 }
 
 /// Whether the donor archives redo for a clone, or has kept some of it.

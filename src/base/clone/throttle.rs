@@ -56,4 +56,14 @@ mod tests {
         assert_eq!(throttle.pause(1_000, later), Some(Duration::from_secs(1)));
         assert_eq!(Throttle::new(None).pause(usize::MAX, start), None);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_every_piece_takes_as_long_as_all_of_them_at_the_rate() {
+        let start = clock::monotonic();
+        let mut throttle = Throttle::new(Some(64 << 10));
+        for _ in 0..640 {
+            throttle.wait(1 << 10).await;
+        }
+        assert_eq!(start.elapsed().as_secs(), 10);
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::proxy::{FILE_COPY, PAGE_COPY, Proxy, REDO_COPY};
-use super::{archived_redo, config, donor};
+use super::{archived_redo, clones, config, donor};
 use crate::scene::{counts, some_data, take};
 use crate::support::agent::{Agent, AgentConfig};
 use crate::support::lab::Mysqld;
@@ -25,7 +25,7 @@ fn both(server: &Mysqld, proxy: &Proxy) -> (AgentConfig, AgentConfig) {
 }
 
 /// After what has happened: nothing half is seen, the next one succeeds, and the donor keeps nothing.
-fn all_is_well(server: &Mysqld, direct: &AgentConfig, finished: usize, server_died: bool) {
+pub(super) fn all_is_well(server: &Mysqld, direct: &AgentConfig, finished: usize, server_died: bool) {
     assert_eq!(counts(direct).0, finished, "a half backup is seen as one");
     // What a donor that was killed has left stays with it.
     let left = archived_redo(server);
@@ -39,9 +39,9 @@ fn all_is_well(server: &Mysqld, direct: &AgentConfig, finished: usize, server_di
     wait_until("the donor keeps no redo", Duration::from_secs(60), || archived_redo(server) <= left);
 }
 
-/// Ends a clone in each state, from our side.
-fn ended_in_every_state(hint: &str, end: impl Fn(Agent<'_>, &Proxy)) {
-    let server = donor(hint, &[]);
+/// Ends a clone in each state.
+fn ended_in_every_state(hint: &str, end: impl Fn(Agent<'_>, &Proxy, &mut Mysqld)) {
+    let mut server = donor(hint, &[]);
     some_data(&server);
     let proxy = Proxy::start(&server);
     let (through, direct) = both(&server, &proxy);
@@ -51,14 +51,16 @@ fn ended_in_every_state(hint: &str, end: impl Fn(Agent<'_>, &Proxy)) {
         proxy.wait_held();
         // Pages and redo of the time.
         server.sql("INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 50");
-        end(agent, &proxy);
-        all_is_well(&server, &direct, finished, false);
+        let before = server.pid();
+        end(agent, &proxy, &mut server);
+        println!("ended in state {state}");
+        all_is_well(&server, &direct, finished, server.pid() != before);
     }
 }
 
 #[test]
 fn a_killed_agent_leaves_nothing_half() {
-    ended_in_every_state("clone-killed", |agent, proxy| {
+    ended_in_every_state("clone-killed", |agent, proxy, _| {
         agent.kill();
         proxy.cut();
     });
@@ -66,7 +68,7 @@ fn a_killed_agent_leaves_nothing_half() {
 
 #[test]
 fn a_cut_network_leaves_nothing_half() {
-    ended_in_every_state("clone-cut", |agent, proxy| {
+    ended_in_every_state("clone-cut", |agent, proxy, _| {
         proxy.cut();
         assert_eq!(agent.wait(Duration::from_secs(60)).code(), Some(3));
     });
@@ -74,39 +76,21 @@ fn a_cut_network_leaves_nothing_half() {
 
 #[test]
 fn a_killed_donor_leaves_nothing_half_and_starts_again() {
-    let mut server = donor("clone-donor-killed", &[]);
-    some_data(&server);
-    let proxy = Proxy::start(&server);
-    let (through, direct) = both(&server, &proxy);
-    for (finished, state) in STATES.into_iter().enumerate() {
-        proxy.hold_at(state);
-        let agent = through.spawn_with(&["base"]);
-        proxy.wait_held();
-        server.sql("INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 50");
+    ended_in_every_state("clone-donor-killed", |agent, proxy, server| {
         server.kill();
         proxy.release();
-        assert_eq!(agent.wait(Duration::from_secs(60)).code(), Some(3), "state {state}");
+        assert_eq!(agent.wait(Duration::from_secs(60)).code(), Some(3));
         server.start_again(&[]);
-        all_is_well(&server, &direct, finished, true);
-    }
+    });
 }
 
 #[test]
 fn an_agent_that_is_told_to_stop_frees_the_donor_in_every_state() {
-    let server = donor("clone-stopped", &[]);
-    some_data(&server);
-    let proxy = Proxy::start(&server);
-    let (through, direct) = both(&server, &proxy);
-    for (finished, state) in STATES.into_iter().enumerate() {
-        proxy.hold_at(state);
-        let agent = through.spawn_with(&["base"]);
-        proxy.wait_held();
+    ended_in_every_state("clone-stopped", |agent, proxy, server| {
         agent.signal(rustix::process::Signal::TERM);
         // The donor's answer passes again while the agent waits for it.
         proxy.release();
-        assert!(!agent.wait(Duration::from_secs(60)).success(), "state {state}");
-        let clones = || server.sql("SHOW PROCESSLIST").lines().filter(|line| line.contains("lone")).count();
-        wait_until("the donor has no clone any more", Duration::from_secs(30), || clones() == 0);
-        all_is_well(&server, &direct, finished, false);
-    }
+        assert!(!agent.wait(Duration::from_secs(60)).success());
+        wait_until("the donor has no clone any more", Duration::from_secs(30), || clones(server) == 0);
+    });
 }

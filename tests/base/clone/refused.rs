@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{account, archived_redo, config, donor, manifest, stream};
+use super::{account, archived_redo, clones, config, donor, manifest, stream};
 use crate::scene::{counts, take};
 use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::lab::Mysqld;
@@ -68,7 +68,7 @@ fn another_clone_is_waited_for_and_one_that_is_told_to_stop_frees_the_donor() {
     let mut first = slow.spawn_with(&["base"]);
     crate::support::wait_until("the first clone is on its way", Duration::from_secs(60), || {
         assert_eq!(first.exited(), None, "{}", first.log());
-        server.sql("SHOW PROCESSLIST").lines().filter(|line| line.contains("lone")).count() >= 2
+        clones(&server) >= 2
     });
     let second = config(&server, "engine = \"clone\"\ngive_up_after = \"1s\"");
     let said = second.fails(&["base"], 1);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::proxy::{PAGE_COPY, Proxy};
-use super::{archived_redo, donor};
+use super::{archived_redo, bulk, clones, donor};
 use crate::s3;
 use crate::support::agent::{Agent, AgentConfig};
 use crate::support::wait_until;
@@ -23,15 +23,8 @@ fn peak(agent: &Agent<'_>) -> Option<u64> {
 fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
     let options = ["--innodb-buffer-pool-size=256M", "--innodb-redo-log-capacity=512M"];
     let server = donor("clone-slow", &options);
-    // 96 MiB that nothing can shrink.
-    server.sql(
-        "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, n INT NOT NULL DEFAULT 0, v VARBINARY(7200));
-         INSERT INTO d.t (v) WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
-           SELECT CONCAT(RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024), RANDOM_BYTES(1024),
-             RANDOM_BYTES(1024), RANDOM_BYTES(1024)) FROM n;
-         INSERT INTO d.t (v) SELECT v FROM d.t; INSERT INTO d.t (v) SELECT v FROM d.t; INSERT INTO d.t (v) SELECT v FROM d.t;
-         INSERT INTO d.t (v) SELECT v FROM d.t LIMIT 5000;",
-    );
+    // 100 MiB.
+    bulk(&server, 13_000);
     let (proxy, store) = (Proxy::start(&server), s3::Server::start());
     let settings = format!("{}[base]\nengine = \"clone\"\n", store.settings());
     let config = AgentConfig::with(&server, &format!("s3://{}/x", s3::BUCKET), &settings);
@@ -45,8 +38,7 @@ fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
     proxy.wait_held();
     store.switches.delay_ms.store(5_000, Ordering::SeqCst);
     proxy.release();
-    let clones = || server.sql("SHOW PROCESSLIST").lines().filter(|line| line.contains("lone")).count();
-    wait_until("the donor is through with it", Duration::from_secs(90), || clones() == 0);
+    wait_until("the donor is through with it", Duration::from_secs(90), || clones(&server) == 0);
     assert!(agent.log().contains("spool file"), "{}", agent.log());
     assert_eq!((agent.exited(), archived_redo(&server)), (None, 0), "the donor did not wait for the store");
     store.switches.delay_ms.store(0, Ordering::SeqCst);

@@ -14,8 +14,8 @@ pub(crate) struct Stream {
     /// Pieces of them that came in FILE_COPY.
     pieces: BTreeMap<u32, BTreeMap<u64, u64>>,
     redo: BTreeMap<u32, u64>,
-    /// Pages of PAGE_COPY.
-    pub(crate) pages: u64,
+    /// Bytes of data, by the state they came in.
+    pub(crate) data: BTreeMap<u32, u64>,
     last: u8,
     keep_alives: u32,
 }
@@ -74,13 +74,10 @@ impl Stream {
             }
             5 => {
                 let length = be32(bytes, 32);
-                match state {
-                    2 => {
-                        let pieces = self.pieces.entry(be32(bytes, 28)).or_default();
-                        pieces.insert(be64(bytes, 36), u64::from(length));
-                    }
-                    3 => self.pages += 1,
-                    _ => {}
+                *self.data.entry(state).or_default() += u64::from(length);
+                if state == 2 {
+                    let pieces = self.pieces.entry(be32(bytes, 28)).or_default();
+                    pieces.insert(be64(bytes, 36), u64::from(length));
                 }
                 return Some(length);
             }
