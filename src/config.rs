@@ -66,6 +66,8 @@ pub struct AgentOptions {
     pub poll_interval: Duration,
     /// Accept a server that the archive does not know.
     pub adopt: bool,
+    /// Accept one that shares the archived history, although not all of it.
+    pub failover: bool,
 }
 
 /// Namespace of agents' replica uuids.
@@ -108,10 +110,11 @@ impl Config {
 
     /// Whether a source is configured.
     pub fn has_source(&self) -> bool {
-        self.raw.source.url.is_some() || self.raw.source.socket.is_some()
+        let source = &self.raw.source;
+        source.url.is_some() || source.socket.is_some() || !source.urls.0.is_empty()
     }
 
-    /// The server to follow.
+    /// The server to follow, and the others of its cluster.
     ///
     /// # Errors
     /// If none is configured, or it cannot be understood.
@@ -126,7 +129,13 @@ impl Config {
     /// As [`Config::source`], reading no file of secrets.
     fn source_but_password(&self) -> Result<SourceOptions> {
         let source = &self.raw.source;
-        let url = source.url.as_deref().map(values::parse_source_url).transpose()?;
+        let given = source.url.iter().chain(&source.urls.0);
+        let mut urls = given.map(|url| values::parse_source_url(url)).collect::<Result<Vec<_>>>()?.into_iter();
+        if source.url.is_some() && !source.urls.0.is_empty() {
+            return Err(Error::config("source.url and source.urls are both given").hint("keep one of them"));
+        }
+        let url = urls.next();
+        let others = urls.map(|url| Address::Tcp { host: url.host, port: url.port }).collect();
         let (user, url_password) = url.as_ref().map_or((None, None), |u| (u.user.clone(), u.password.clone()));
         let address = match (&source.socket, url) {
             (Some(_), Some(_)) => {
@@ -152,6 +161,7 @@ impl Config {
             key: source.tls_key.clone(),
         };
         options.tls.check()?;
+        options.others = others;
         options.connect_timeout = source.connect_timeout.get();
         Ok(options)
     }
@@ -183,6 +193,7 @@ impl Config {
             beacon_interval: agent.beacon_interval.at_least(Duration::from_secs(1), "agent.beacon_interval")?,
             poll_interval: agent.poll_interval.at_least(Duration::from_millis(100), "agent.poll_interval")?,
             adopt,
+            failover: source.failover.map_or(source.urls.0.len() > 1, |flag| flag.0),
         })
     }
 

@@ -3,7 +3,7 @@
 //! Owns: framing ([`packet`]), TLS ([`tls`]), login ([`auth`], [`connect`]), plain questions ([`query`], [`facts`]),
 //! the replica's words before the dump ([`replica`]), the stream behind it ([`dump`], [`event`]), its acknowledgement
 //! ([`semi_sync`]), the same events as they lie in a file ([`walk`]) and what they do to tables ([`rows`]), and the protocol
-//! by which a server gives its files away ([`clone`]). Does not own: when to connect, how often, or what to do with an
+//! by which a server gives its files away ([`clone`]); which of a cluster's servers takes writes ([`members`]). Does not own: when to connect, how often, or what to do with an
 //! answer; that is decided above.
 //!
 //! Invariants: a password never leaves in clear but over TLS or a unix socket; every answer is bounded in bytes and
@@ -17,6 +17,7 @@ mod dump_error;
 pub mod event;
 pub mod facts;
 pub mod fault;
+pub mod members;
 pub mod packet;
 pub mod query;
 pub mod replica;

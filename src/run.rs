@@ -10,13 +10,18 @@
 //! Base backups are taken beside it when they are due (`bases`). Where commits shall wait until they are durable, a guard
 //! (`guard`) decides which generations are those of a semi-synchronous replica: never the first, which catches up.
 //!
+//! A history that does not go on (purged, reset, a tail lost in a crash, another server in its place) is recorded, and begun
+//! anew behind the break (`anew`).
+//!
 //! Owns: connecting, choosing the start, the second connection that asks about the server's position, beacons, when to
 //! try again, and the limit on stopping.
 //! Does not own: how bytes are shipped (`ship`), what is archived (`archive`).
 //!
-//! Invariants: a generation starts from the archive, never from memory; a definite error is never retried; told to
+//! Invariants: a generation starts from the archive, never from memory; a break is recorded before anything is archived
+//! behind it; a definite error is never retried; told to
 //! stop, the agent ends within [`STOP_LIMIT`].
 
+mod anew;
 mod bases;
 mod guard;
 mod spool;
@@ -27,22 +32,25 @@ mod watch;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::anew::{Beginning, Scene};
 use self::guard::{Guard, Turn, next_hold, soon};
 use self::spool::{Keeper, Stored};
-use self::start::{Start, choose_first};
-use self::survey::{Binlogs, Survey, check_known, parse_set, survey};
-use crate::archive::Archive;
+use self::start::Start;
+use self::survey::{Survey, parse_set, survey};
+use crate::archive::{Archive, GapRecord};
 use crate::base::BaseOptions;
 use crate::chunk::keys::Recipients;
 use crate::clock::{self, Instant};
 use crate::config::{AgentOptions, SemiSyncMode, SemiSyncOptions};
 use crate::error::{Error, Kind, Result};
+use crate::mysql::members::primary;
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
-use crate::position::{BinlogFile, Position};
+use crate::position::{BinlogFile, GtidSet, Position};
 use crate::retry::{RetryOptions, Schedule};
 use crate::ship::{Durable, Ledger, Progress, SemiSync, ShipOptions, Snapshot, Voyage, ship};
 use crate::store::spool::SpoolOptions;
@@ -91,6 +99,8 @@ pub struct RunReport {
     pub counts: Snapshot,
     /// Where the archive ends now.
     pub durable: Durable,
+    /// Breaks in the history that were recorded.
+    pub gaps: u64,
 }
 
 /// Runs until `stop`, the end of a `--once` run, or a definite error.
@@ -101,8 +111,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
     let hard_stop = CancellationToken::new();
     let progress = Arc::new(Progress::default());
     let bases_stop = stop.child_token();
-    let (for_bases, told) = (options.clone(), bases_stop.clone());
-    let bases = AbortOnDropHandle::new(tokio::spawn(async move { bases::run(&for_bases, &told).await }));
+    let (for_bases, told, gap_found) = (options.clone(), bases_stop.clone(), Arc::new(Notify::new()));
+    let woken = Arc::clone(&gap_found);
+    let bases = AbortOnDropHandle::new(tokio::spawn(async move { bases::run(&for_bases, &told, &woken).await }));
     // A run that ends by itself protects nobody.
     let wanted = options.semi_sync.mode != SemiSyncMode::Off && !options.once;
     let agent = Agent {
@@ -112,6 +123,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
         hard_stop: hard_stop.clone(),
         progress: Arc::clone(&progress),
         ledger: wanted.then(Arc::default),
+        gap_found,
         manner: Mutex::default(),
     };
     let deadline = async {
@@ -120,7 +132,9 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
     };
     let result = tokio::select! {
         biased;
-        result = agent.generations() => result.map(|()| RunReport { counts: progress.snapshot(), durable: progress.durable() }),
+        result = agent.generations() => result.map(|()| RunReport {
+            counts: progress.snapshot(), durable: progress.durable(), gaps: agent.manner().gaps,
+        }),
         () = deadline => {
             hard_stop.cancel();
             Err(Error::new(Kind::Store, format!("the store did not take the last bytes within {} s", STOP_LIMIT.as_secs()))
@@ -141,11 +155,13 @@ struct Agent {
     progress: Arc<Progress>,
     /// What is not protected; `None` where protection is not asked for.
     ledger: Option<Arc<Ledger>>,
+    /// Wakes whoever takes base backups.
+    gap_found: Arc<Notify>,
     manner: Mutex<Manner>,
 }
 
 /// How the next generation begins.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Manner {
     /// As a semi-synchronous replica, if the archive's end allows it.
     join: bool,
@@ -155,6 +171,12 @@ struct Manner {
     joined: Option<Instant>,
     /// The ledger has been read from the archive.
     resumed: bool,
+    /// Why the server's own files could not be gone on with.
+    broken: Option<(Kind, String)>,
+    /// How many chunks there were when a break was last begun behind.
+    begun_behind_a_break: Option<u64>,
+    /// How many breaks were recorded in this run.
+    gaps: u64,
 }
 
 /// How a generation ended well.
@@ -188,6 +210,9 @@ impl Agent {
                 schedule.reset();
                 tries = 0;
             }
+            if self.manner().broken.is_some() {
+                continue;
+            }
             if !error.is_retryable() || (self.options.once && tries >= ONCE_TRIES) {
                 return Err(error);
             }
@@ -215,7 +240,8 @@ impl Agent {
             shipped = ship(&self.options.ship, voyage) => shipped,
             // It ends by itself only for a reason.
             watch = &mut watcher => {
-                return Err(watch.map_err(broke_down)?.reset.unwrap_or_else(|| Error::failed("the watcher ended")));
+                let error = watch.map_err(broke_down)?.reset.unwrap_or_else(|| Error::failed("the watcher ended"));
+                return Err(self.noted(error));
             }
             error = self.keeper.failed() => return Err(error),
         };
@@ -225,7 +251,7 @@ impl Agent {
             Some(guarding) => guarding.await.map_err(|panic| Error::failed("the guard broke down").source(panic))?,
             None => None,
         };
-        shipped?;
+        shipped.map_err(|error| self.noted(error))?;
         if let Some(turn) = turn.filter(|_| !self.stop.is_cancelled()) {
             self.turn(turn);
             return Ok(Some(Ended::Turned));
@@ -248,6 +274,38 @@ impl Agent {
         if let Turn::Leave(protected_for) = turn {
             manner.hold = next_hold(manner.hold, protected_for, self.options.semi_sync.return_after);
         }
+    }
+
+    /// Notes that the history does not go on: the next generation begins behind the break, unless this one was begun so and
+    /// came to nothing.
+    fn noted(&self, error: Error) -> Error {
+        let chunks = self.progress.snapshot().chunks;
+        let mut manner = self.manner();
+        if matches!(error.kind(), Kind::Purged | Kind::Diverged) && manner.begun_behind_a_break != Some(chunks) {
+            tracing::warn!(error = %error.chain(), "the server's binlogs do not go on where the archive ends");
+            manner.broken = Some((error.kind(), error.to_string()));
+        }
+        error
+    }
+
+    /// Says and keeps what broke, before anything is archived behind it.
+    async fn record(&self, archive: &Archive, gap: &GapRecord) -> Result<()> {
+        let news = archive.put_gap(gap).await?;
+        let (ends, at, problem) = (&gap.ends, &gap.goes_on_at, &gap.problem);
+        if !gap.is_loss() {
+            tracing::warn!(%ends, goes_on_at = %at, "archiving begins anew, and nothing is missing: {problem}");
+            return Ok(());
+        }
+        self.manner().gaps += 1;
+        if news {
+            let set = |set: &Option<GtidSet>| set.as_ref().map_or_else(|| "unknown".to_owned(), start::shown);
+            tracing::error!(
+                kind = gap.kind.as_str(), %ends, goes_on_at = %at, server = %gap.goes_on_with, missing = set(&gap.missing),
+                lost = set(&gap.lost), "A GAP in the history: {problem}. It is recorded, and archiving goes on behind it"
+            );
+        }
+        self.gap_found.notify_one();
+        Ok(())
     }
 
     /// A generation ended in trouble: commits no longer wait for us, and the next one has to catch up first.
@@ -281,14 +339,14 @@ impl Agent {
         Ok(Some(SemiSync::new(is_replica, Arc::clone(ledger), durable, self.options.ship.uploads)))
     }
 
-    async fn guard(&self, semi_sync: Arc<SemiSync>, dump: u32) -> Result<Guard> {
+    async fn guard(&self, source: &SourceOptions, semi_sync: Arc<SemiSync>, dump: u32) -> Result<Guard> {
         Ok(Guard {
-            source: self.options.source.clone(),
+            source: source.clone(),
             options: self.options.semi_sync,
             semi_sync,
             progress: Arc::clone(&self.progress),
             dump,
-            asked: Connection::connect(&self.options.source, PROGRAM).await?,
+            asked: Connection::connect(source, PROGRAM).await?,
             spoilt: false,
             mended: false,
             target: None,
@@ -310,32 +368,32 @@ impl Agent {
     async fn prepare(&self, until: &mut Option<Position>) -> Result<Prepared> {
         let RunOptions { agent, recipients, once, .. } = &self.options;
         let archive = self.archive().await?;
-        let Survey { facts, server, mut asked } = survey(&self.options.source).await?;
-        check_known(agent.adopt, &archive, &server, &facts).await?;
-        let places = archive.resume_points(&server).await?;
-        // Asked behind the listing: whatever another agent has archived by then, the server must have.
-        let Binlogs { logs, end } = Binlogs::ask(&mut asked).await?;
+        let source = primary(&self.options.source, PROGRAM).await?;
+        let Survey { facts, server, mut asked } = survey(&source).await?;
         let by_gtid = facts.gtid_mode.as_deref() == Some("ON");
-        let newest = places.last().and_then(|place| place.inside.as_ref());
-        let begins_anew = newest.is_none();
-        if let Some(inside) = newest.filter(|_| by_gtid) {
-            start::check_executed(&mut asked, &inside.executed()).await?;
+        let broken = self.manner().broken.take().map(|(kind, text)| Error::new(kind, text));
+        let mut scene =
+            Scene { archive: &archive, asked: &mut asked, source: &source, agent, facts: &facts, server, by_gtid };
+        let (Beginning { start, anew, gap }, binlogs) = Box::pin(scene.choose(broken)).await?;
+        if let Some(gap) = &gap {
+            self.record(&archive, gap).await?;
         }
-        let start = choose_first(places, &logs, agent.start, &end, by_gtid)?;
+        self.manner().begun_behind_a_break = anew.then(|| self.progress.snapshot().chunks);
+        let begins_anew = start.from.inside.is_none();
         let semi_sync = self.semi_sync(&archive, &start).await?;
         let Start { file, position, from } = start;
         if *once && until.is_none() {
-            *until = Some(end.clone());
+            *until = Some(binlogs.end.clone());
         }
         let mut request = self.dump_request(&archive, &file, position, by_gtid);
         if semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.is_replica) {
             request = as_waited_for(request);
         }
-        let connection = Connection::connect(&self.options.source, PROGRAM).await?;
+        let connection = Connection::connect(&source, PROGRAM).await?;
         let tls = connection.is_tls();
         // There before the server begins to wait for us: only it can end that at once.
         let guard = match &semi_sync {
-            Some(semi_sync) => Some(self.guard(Arc::clone(semi_sync), connection.id()).await?),
+            Some(semi_sync) => Some(self.guard(&source, Arc::clone(semi_sync), connection.id()).await?),
             None => None,
         };
         let stream = start_dump(connection, &request).await?;
@@ -355,9 +413,11 @@ impl Agent {
             agent: agent.clone(),
             server,
             server_version: facts.version.to_string(),
-            oldest_file: logs.first().map(|log| log.name.clone()),
+            oldest_file: binlogs.logs.first().map(|log| log.name.clone()),
             progress: Arc::clone(&self.progress),
-            source: self.options.source.clone(),
+            source: source.clone(),
+            silent: None,
+            warned: false,
             ledger: self.ledger.clone(),
             keeper: Arc::clone(&self.keeper),
             stored: Stored::new(Arc::clone(&self.keeper)),

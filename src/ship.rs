@@ -120,6 +120,7 @@ pub struct Voyage {
 /// # Errors
 /// The first failure. Whatever was acknowledged before it is durable.
 pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
+    voyage.progress.set_reached((0, 0));
     let (mut stages, told) = (Stages::default(), CancellationToken::new());
     let (chunks, pieces) = road::build(options, &voyage, &told, &mut stages);
     let Voyage { stream, until, progress, stop, semi_sync, .. } = voyage;

@@ -8,6 +8,7 @@
 //! added, none changes its meaning (`docs/JSON.md`).
 
 mod bases;
+mod gaps;
 mod protection;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, CommitTime, Position, ServerUuid, created_text};
 
 pub use bases::{ListedBase, UnreadableBase};
+pub use gaps::RecordedGap;
 pub use protection::{BaseSummary, DrillSummary, Protection};
 
 /// How long the server may take to say where it is.
@@ -41,6 +43,8 @@ pub struct StatusReport {
     pub created: String,
     /// Each server that has chunks, the one archived last at the end.
     pub servers: Vec<ServerStatus>,
+    /// Breaks in the history that agents have recorded, oldest first.
+    pub recorded_gaps: Vec<RecordedGap>,
     /// Base backups, drills, objectives.
     pub protection: Protection,
     /// The agents' last words.
@@ -186,6 +190,7 @@ pub async fn status(
         url: archive.store().url(),
         archive: identity.archive.to_string(),
         created: identity.created.clone(),
+        recorded_gaps: gaps::recorded(archive).await?,
         protection: protection::protection(archive, objectives, &servers).await?,
         servers,
         agents,
@@ -246,7 +251,7 @@ fn gaps(files: &[FileState]) -> Vec<Gap> {
         let file = &state.incarnation().file;
         let mut add = |problem: String| gaps.push(Gap { file: file.clone(), problem });
         match &state.seam {
-            Seam::Joined => {}
+            Seam::Joined | Seam::Branches { .. } => {}
             Seam::Begins if index == 0 => {}
             Seam::Begins => add("archiving began anew with this file".into()),
             Seam::Unknown => add("its first chunk is missing".into()),

@@ -14,7 +14,7 @@ mod walk;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
-use crate::archive::{Archive, FileState, Seam, StoredChunk};
+use crate::archive::{Archive, FileState, GapRecord, Seam, StoredChunk};
 use crate::chunk::OpenedChunk;
 use crate::chunk::keys::Identities;
 use crate::error::{Error, Kind, Result};
@@ -57,6 +57,8 @@ pub struct Report {
     pub events: u64,
     /// With `--deep`: transactions walked.
     pub transactions: u64,
+    /// Places where a file goes on from an earlier one's middle, or begins anew as an agent has recorded: `status` tells them.
+    pub breaks: usize,
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// Findings that did not fit.
@@ -124,12 +126,14 @@ pub async fn verify(
     on_bytes: OnBytes<'_>,
 ) -> Result<Report> {
     let mut report = Report { schema: 1, deep: keys.is_some(), ..Report::default() };
+    let records = archive.gaps().await?;
     let servers = match only {
         Some(server) => vec![server],
         None => archive.servers().await?,
     };
     for server in servers {
         report.servers = report.servers.saturating_add(1);
+        let recorded: Vec<GapRecord> = records.iter().filter(|gap| gap.goes_on_with == server).cloned().collect();
         let mut before: Option<FileState> = None;
         for incarnation in archive.incarnations(&server).await? {
             let chunks = archive.chunks(&server, &incarnation).await?;
@@ -149,7 +153,7 @@ pub async fn verify(
             }
             match archive.file_state_of(chunks, before.as_ref()).await {
                 Ok(state) => {
-                    seam(&state, before.is_some(), &mut report);
+                    seam(&state, before.is_some(), &recorded, &mut report);
                     before = Some(state);
                 }
                 Err(error) => report.add_error(format!("{server} {incarnation}"), &error),
@@ -160,11 +164,16 @@ pub async fn verify(
 }
 
 /// Holds a file's link against the file before it.
-fn seam(state: &FileState, has_former: bool, report: &mut Report) {
+fn seam(state: &FileState, has_former: bool, recorded: &[GapRecord], report: &mut Report) {
     let what = || format!("{} {}", state.chunks.server, state.incarnation());
     match &state.seam {
         Seam::Joined => {}
         Seam::Begins if !has_former => {}
+        // What went on another way, and what is known and written down, is no news.
+        Seam::Branches { .. } => report.breaks = report.breaks.saturating_add(1),
+        Seam::Begins if recorded.iter().any(|gap| gap.explains(&state.chunks.server, state.incarnation())) => {
+            report.breaks = report.breaks.saturating_add(1);
+        }
         Seam::Begins => report.add(Kind::Gap, what(), "does not say which file it follows: archiving began anew here"),
         Seam::Unknown => report.add(Kind::Gap, what(), "its first chunk is missing"),
         Seam::Missing { wanted, have } => {

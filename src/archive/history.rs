@@ -21,6 +21,12 @@ pub enum Seam {
         /// Up to where it is there.
         have: u64,
     },
+    /// It follows a file that is there, but from an earlier place, or behind files of another history: the server lost what it
+    /// had written since, or came back from an old copy.
+    Branches {
+        /// The file, and where it was left.
+        from: Link,
+    },
     /// Its first chunk is missing, so nobody can tell.
     Unknown,
 }
@@ -171,19 +177,23 @@ impl Archive {
         };
         let seam = match &first {
             None => Seam::Unknown,
-            Some(meta) => seam(meta.follows.as_ref(), before),
+            Some(meta) => match &meta.follows {
+                None => Seam::Begins,
+                Some(link) => self.seam(&chunks.server, link, before).await?,
+            },
         };
         Ok(FileState { chunks: Arc::new(chunks), first, last, seam })
     }
-}
 
-/// Judges a link against the file that stands before.
-fn seam(link: Option<&Link>, before: Option<&FileState>) -> Seam {
-    let Some(link) = link else { return Seam::Begins };
-    let there = before.filter(|file| {
-        let incarnation = file.incarnation();
-        incarnation.file == link.file && incarnation.created_s == link.created_s
-    });
-    let have = there.map_or(0, FileState::contiguous_end);
-    if have == link.end { Seam::Joined } else { Seam::Missing { wanted: link.clone(), have } }
+    /// Judges a link against the file that stands before, or, if it is to another one, against that.
+    async fn seam(&self, server: &ServerUuid, link: &Link, before: Option<&FileState>) -> Result<Seam> {
+        let linked = Incarnation { file: link.file.clone(), created_s: link.created_s };
+        let have = match before.filter(|file| *file.incarnation() == linked) {
+            Some(before) if before.contiguous_end() == link.end => return Ok(Seam::Joined),
+            Some(before) => before.contiguous_end(),
+            None => self.chunks(server, &linked).await?.cover.contiguous_end,
+        };
+        let (from, wanted) = (link.clone(), link.clone());
+        Ok(if have >= link.end { Seam::Branches { from } } else { Seam::Missing { wanted, have } })
+    }
 }

@@ -121,7 +121,7 @@ fn resume_files(files: &[FileState], all: bool) -> Vec<Option<&FileState>> {
         }
         let before = index.checked_sub(1).and_then(|before| files.get(before));
         match &file.seam {
-            Seam::Begins => break,
+            Seam::Begins | Seam::Branches { .. } => break,
             Seam::Joined => {}
             Seam::Missing { .. } | Seam::Unknown => match before {
                 Some(before) if before.contiguous_end() > 0 => places.push(Some(before)),

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{output, signals};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::run::{RunOptions, run as run_agent};
 
 /// `binvault run`
@@ -41,5 +41,9 @@ pub(super) async fn run(config: &Config, args: &RunArgs) -> Result<()> {
         chunks = counts.chunks, raw = output::bytes(counts.raw_bytes), stored = output::bytes(counts.stored_bytes),
         transactions = counts.transactions, durable = %position, "stopped in good order"
     );
+    if args.once && report.gaps > 0 {
+        return Err(Error::new(Kind::Gap, "everything that the server has is archived, but there is a gap before it")
+            .hint("`binvault status` tells what is missing; `binvault base` takes a base backup, without which nothing behind the gap can be restored"));
+    }
     Ok(())
 }

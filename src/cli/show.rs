@@ -10,7 +10,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::error::Result;
 use crate::position::CommitTime;
-use crate::status::{self, DrillSummary, Lag, ListedBase, ListedFile, Protection, ServerStatus, StatusReport};
+use crate::status::{
+    self, DrillSummary, Lag, ListedBase, ListedFile, Protection, RecordedGap, ServerStatus, StatusReport,
+};
 
 /// `binvault status`
 #[derive(Debug, Args)]
@@ -55,6 +57,7 @@ fn show_status(report: &StatusReport) {
     for server in &report.servers {
         show_server(server);
     }
+    report.recorded_gaps.iter().for_each(show_recorded);
     show_protection(&report.protection);
     for agent in &report.agents {
         let durable = agent.durable.as_ref().map_or_else(|| "nothing yet".to_owned(), ToString::to_string);
@@ -72,6 +75,22 @@ fn show_status(report: &StatusReport) {
         if let Some(word) = &agent.semi_sync {
             show_semi_sync(word, agent);
         }
+    }
+}
+
+fn show_recorded(gap: &RecordedGap) {
+    output::line(format!("BREAK    {} ({}): {}", gap.at, gap.kind.as_str(), gap.problem));
+    output::line(format!(
+        "         {} ends at {}, {} goes on at {}",
+        gap.server, gap.ends, gap.goes_on_with, gap.goes_on_at
+    ));
+    for (word, set) in [("missing", &gap.missing), ("lost", &gap.lost)] {
+        if let Some(set) = set.as_ref().filter(|set| !set.is_empty()) {
+            output::line(format!("         {word}: {set}"));
+        }
+    }
+    if gap.is_loss && !gap.base_behind {
+        output::line("         NO BASE BACKUP BEHIND IT: `binvault base` takes one");
     }
 }
 

@@ -73,6 +73,10 @@ pub enum LogFormat {
 pub struct RawSource {
     /// `mysql://user@host:3306`
     pub url: Option<String>,
+    /// The servers of a cluster, instead of `url`: the one that takes writes is followed.
+    pub urls: Lines,
+    /// Whether a server that takes the archived one's place is accepted although it lost transactions.
+    pub failover: Option<Flag>,
     /// Path of a unix socket, instead of `url`.
     pub socket: Option<PathBuf>,
     /// Account; wins over the URL's.
@@ -112,6 +116,8 @@ impl Default for RawSource {
     fn default() -> Self {
         Self {
             url: None,
+            urls: Lines::default(),
+            failover: None,
             socket: None,
             user: None,
             password: None,

@@ -9,6 +9,8 @@ pub fn sample(source: &str, archive: &str, recipient: &str) -> String {
 [source]
 url = "{source}"                # or socket = "/run/mysqld/mysqld.sock" with user = "binvault"
 password_file = "/etc/binvault/password"
+# urls = ["mysql://binvault@db1:3306", "mysql://binvault@db2:3306"]   # instead of url: the one that takes writes is followed
+# failover = false              # accept a server in the archived one's place although it lost transactions; true with urls
 # tls = "auto"                  # disabled | required | verify-ca | verify-full; auto: required off the local host
 # tls_ca = "/etc/binvault/mysql-ca.pem"
 # tls_cert = "/etc/binvault/client-cert.pem"

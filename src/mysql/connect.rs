@@ -41,6 +41,8 @@ const LOGIN_ROUNDS_MAX: usize = 16;
 pub struct SourceOptions {
     /// Where it is.
     pub address: Address,
+    /// Other members of its cluster, one of which may take its place.
+    pub others: Vec<Address>,
     /// The account's name.
     pub user: String,
     /// Its password; `None` is an empty one.
@@ -63,6 +65,7 @@ impl SourceOptions {
     pub fn new(address: Address, user: impl Into<String>, password: Option<SecretString>) -> Self {
         Self {
             address,
+            others: Vec::new(),
             user: user.into(),
             password,
             tls: TlsOptions::default(),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
+use crate::position::GtidSet;
 
 use super::connect::Connection;
 use super::fault::server_code;
@@ -264,6 +265,29 @@ pub async fn binary_logs(connection: &mut Connection) -> Result<Vec<BinaryLog>> 
         })
         .collect::<Option<_>>()
         .ok_or_else(|| Error::failed("the server's list of binary logs cannot be read"))
+}
+
+/// What was executed before a binlog file of the server's, as its PREVIOUS_GTIDS event says; empty without one.
+///
+/// # Errors
+/// Those of [`Connection::query`]; [`Kind::Refused`] without REPLICATION SLAVE.
+pub async fn previous_gtids(connection: &mut Connection, file: &str) -> Result<GtidSet> {
+    // Behind the format description; the third may be anything.
+    let statement = format!("SHOW BINLOG EVENTS IN '{}' LIMIT 3", file.replace(['\'', '\\'], ""));
+    let rows = connection.query(&statement).await?;
+    let event = rows.iter().find(|row| row.get("Event_type") == Some("Previous_gtids"));
+    let set = event.and_then(|row| row.get("Info")).unwrap_or_default();
+    set.parse().map_err(|error| Error::corrupt(format!("{file} begins with a GTID set that is none")).source(error))
+}
+
+/// Everything that the server has executed; empty without GTIDs.
+///
+/// # Errors
+/// Those of [`Connection::query`].
+pub async fn executed_gtids(connection: &mut Connection) -> Result<GtidSet> {
+    let rows = connection.query("SELECT @@GLOBAL.gtid_executed").await?;
+    let set = rows.first().and_then(|row| row.get_at(0)).unwrap_or_default();
+    set.parse().map_err(|error| Error::corrupt("gtid_executed is no GTID set").source(error))
 }
 
 /// The end of the log.

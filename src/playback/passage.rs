@@ -99,8 +99,9 @@ struct Gate {
 
 impl Passage {
     /// A file from its first byte.
-    pub(super) fn from_start(file: &str, choice: Choice) -> Self {
-        Self { walk: TransactionWalk::at_file_start(), gate: Gate::new(file, choice, FIRST_EVENT, false) }
+    /// Until its format description is sent, made-up events have a checksum as before: `checksum`.
+    pub(super) fn from_start(file: &str, choice: Choice, checksum: bool) -> Self {
+        Self { walk: TransactionWalk::at_file_start(), gate: Gate::new(file, choice, FIRST_EVENT, checksum) }
     }
 
     /// A file from an event in its middle. Packets with its format description must have gone out already.

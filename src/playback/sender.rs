@@ -205,7 +205,7 @@ impl Sender {
         self.choice.skip = Arc::new(feed.skip.clone());
         self.packets.event(&source::rotate(self.choice.server_id, name, start.position, self.checksum));
         if start.position <= FIRST_EVENT {
-            return Ok(Passage::from_start(name, self.choice.clone()));
+            return Ok(Passage::from_start(name, self.choice.clone(), self.checksum));
         }
         let (event, checksum) = self.head(file).await?;
         self.packets.event(&source::format_description(&event, true, true));

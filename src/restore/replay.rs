@@ -167,7 +167,7 @@ async fn reached(options: &RestoreOptions, site: &mut dyn Site) -> Result<bool> 
 }
 
 /// Errors that a replica's receiver does not get over by trying again.
-const RECEIVER_GIVES_UP: &[&str] = &["1236", "13114", "13117", "1593", "1595"];
+const RECEIVER_GIVES_UP: &[&str] = &["1236", "13114", "13117", "13122", "1593", "1595"];
 
 /// Judges the channel's state.
 fn check(words: &Words, status: Option<&Row>, playback: &Playback) -> Result<()> {

@@ -11,13 +11,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::RunOptions;
+use super::{PROGRAM, RunOptions};
 use crate::archive::Archive;
 use crate::base::{BaseJob, Progress, Schedule};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
+use crate::mysql::members::primary;
 use crate::retry::{self, RetryOptions};
 use crate::store::open as open_store;
 
@@ -25,9 +27,11 @@ use crate::store::open as open_store;
 const LOOK_AGAIN_MAX_MS: u64 = 60_000;
 /// Longest sleep at a time: the wall clock may be set meanwhile.
 const NAP: Duration = Duration::from_secs(30);
+/// Between two tries to take one behind a gap, microseconds.
+const GAP_PAUSE_US: u64 = 600_000_000;
 
 /// Takes base backups as they come due, until `stop`. Never ends before; without a schedule it only waits.
-pub(super) async fn run(options: &RunOptions, stop: &CancellationToken) {
+pub(super) async fn run(options: &RunOptions, stop: &CancellationToken, gap_found: &Notify) {
     let schedule = options.base.as_ref().and_then(|base| base.schedule.clone());
     let Some(schedule) = schedule.filter(|_| !options.once) else { return stop.cancelled().await };
     let mut delays =
@@ -35,7 +39,7 @@ pub(super) async fn run(options: &RunOptions, stop: &CancellationToken) {
     // Due times before this have been tried, with or without success.
     let mut tried_until = 0;
     while !stop.is_cancelled() {
-        match Box::pin(one(options, &schedule, tried_until, stop)).await {
+        match Box::pin(one(options, &schedule, tried_until, stop, gap_found)).await {
             Ok(tried) => {
                 tried_until = tried_until.max(tried);
                 delays.reset();
@@ -50,21 +54,37 @@ pub(super) async fn run(options: &RunOptions, stop: &CancellationToken) {
 }
 
 /// Waits for the next one to be due and takes it. Gives the time before which all due times are done with.
-async fn one(options: &RunOptions, schedule: &Schedule, tried_until: u64, stop: &CancellationToken) -> Result<u64> {
+async fn one(
+    options: &RunOptions,
+    schedule: &Schedule,
+    tried_until: u64,
+    stop: &CancellationToken,
+    gap_found: &Notify,
+) -> Result<u64> {
     // The agent itself makes the archive; until then there is nothing to put a base backup into.
     let store = open_store(&options.store, stop).await?;
     let archive = Archive::open(store, false).await?;
     let newest = newest(&archive).await?;
     let now = clock::now_us();
-    let Some(due) = due(schedule, newest, tried_until, now) else {
-        tracing::warn!("the schedule of base backups has no next time");
-        stop.cancelled().await;
-        return Ok(now);
+    let gap = archive.gaps().await?.iter().rfind(|gap| gap.is_loss()).map(|gap| gap.at_us);
+    let (due, begins) = match (behind_a_gap(gap, newest, tried_until), due(schedule, newest, tried_until, now)) {
+        (Some(at), due) if due.is_none_or(|due| at < due) => {
+            tracing::info!("a base backup is taken behind the gap, out of turn");
+            (at, at)
+        }
+        (_, Some(due)) => (due, due.saturating_add(u64::try_from(schedule.jitter_at(due).as_micros()).unwrap_or(0))),
+        (_, None) => {
+            tracing::warn!("the schedule of base backups has no next time");
+            stop.cancelled().await;
+            return Ok(now);
+        }
     };
-    let begins = due.saturating_add(u64::try_from(schedule.jitter_at(due).as_micros()).unwrap_or(0));
     tracing::debug!(in_seconds = begins.saturating_sub(now) / 1_000_000, "the next base backup is due");
-    if !sleep_until(begins, stop).await {
-        return Ok(tried_until);
+    tokio::select! {
+        came = sleep_until(begins, stop) => if !came {
+            return Ok(tried_until);
+        },
+        () = gap_found.notified() => return Ok(tried_until),
     }
     if self::newest(&archive).await?.is_some_and(|started| started >= due) {
         tracing::info!("another agent took the base backup that was due");
@@ -77,6 +97,16 @@ async fn one(options: &RunOptions, schedule: &Schedule, tried_until: u64, stop: 
 /// When the newest base backup was begun, microseconds since 1970.
 async fn newest(archive: &Archive) -> Result<Option<u64>> {
     Ok(archive.bases().await?.complete.last().map(|base| base.started_us))
+}
+
+/// When one is due because of a gap that none was taken behind: at once, but not soon after another try. Pure.
+fn behind_a_gap(gap: Option<u64>, newest: Option<u64>, tried_until: u64) -> Option<u64> {
+    let gap = gap.filter(|gap| newest.is_none_or(|newest| newest < *gap))?;
+    if tried_until < gap {
+        // The last try, if there was one, was for another reason.
+        return Some(gap);
+    }
+    Some(tried_until.saturating_add(GAP_PAUSE_US))
 }
 
 /// When the next one is due: now, if one was missed. Pure.
@@ -102,8 +132,12 @@ async fn sleep_until(moment_us: u64, stop: &CancellationToken) -> bool {
 
 async fn take(options: &RunOptions, archive: Archive, stop: &CancellationToken) {
     let Some(base) = options.base.clone() else { return };
+    let source = match primary(&options.source, PROGRAM).await {
+        Ok(source) => source,
+        Err(error) => return report(&error),
+    };
     let job = BaseJob {
-        source: options.source.clone(),
+        source,
         archive,
         recipients: options.recipients.clone(),
         options: base,
@@ -154,6 +188,14 @@ mod tests {
         let now = 100 * HOUR + 5;
         assert_eq!(due(&hourly(), Some(90 * HOUR), now, now + 1), Some(101 * HOUR));
         assert_eq!(due(&hourly(), None, now, now + 1), Some(101 * HOUR), "also where there never was one");
+    }
+
+    #[test]
+    fn behind_a_gap_one_is_due_at_once_and_not_again_and_again() {
+        assert_eq!(behind_a_gap(None, Some(5), 0), None);
+        assert_eq!(behind_a_gap(Some(10), Some(20), 0), None, "one was taken behind it");
+        assert_eq!(behind_a_gap(Some(10), Some(5), 7), Some(10));
+        assert_eq!(behind_a_gap(Some(10), None, 12), Some(12 + GAP_PAUSE_US), "it failed a moment ago");
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::survey::{parse_file, parse_set};
-use crate::archive::{Archive, Continued, ResumeInFile, ResumePoint};
+use super::survey::parse_file;
+use crate::archive::{Continued, ResumeInFile, ResumePoint};
 use crate::clock;
 use crate::config::StartAt;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::Connection;
 use crate::mysql::event::FIRST_EVENT;
-use crate::mysql::facts::BinaryLog;
+use crate::mysql::facts::{BinaryLog, executed_gtids};
 use crate::mysql::semi_sync::SemiSyncState;
-use crate::position::{BinlogFile, GtidSet, Position, ServerUuid};
+use crate::position::{BinlogFile, GtidSet, Position};
 
 /// What to ask the server for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,11 @@ pub(super) fn choose_first(
 
 /// An encrypted binlog has this many bytes before its logical first one; SHOW BINARY LOGS counts them.
 const ENCRYPTION_HEADER_BYTES: u64 = 512;
+
+/// Bytes of a file's content.
+pub(super) fn plain_size(log: &BinaryLog) -> u64 {
+    log.size.saturating_sub(if log.encrypted == Some(true) { ENCRYPTION_HEADER_BYTES } else { 0 })
+}
 
 /// Chooses the start. Pure.
 ///
@@ -92,8 +97,7 @@ fn inside_listed(
     by_gtid: bool,
 ) -> Result<Start> {
     let file = inside.incarnation.file.clone();
-    let header = if log.encrypted == Some(true) { ENCRYPTION_HEADER_BYTES } else { 0 };
-    let mut size = log.size.saturating_sub(header);
+    let mut size = plain_size(log);
     if end.file == file {
         size = size.max(end.offset);
     }
@@ -115,11 +119,10 @@ fn gone(inside: &ResumeInFile, oldest: &BinlogFile) -> Error {
     let at = format!("{}:{}", inside.incarnation.file, inside.end);
     if inside.continued(false, oldest) == Continued::Purged {
         return Error::new(Kind::Purged, format!("the archive ends at {at}, the server's oldest binlog is {oldest}"))
-            .hint("the binlogs between are lost: start a new archive (another archive.url), and raise binlog_expire_logs_seconds");
+            .hint("raise binlog_expire_logs_seconds on the server");
     }
-    Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later")).hint(
-        "the server's binlogs were reset or renamed: start a new archive (another archive.url) for its new history",
-    )
+    Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later"))
+        .hint("the server's binlogs were reset or renamed")
 }
 
 /// A set for a message.
@@ -127,20 +130,10 @@ pub(super) fn shown(set: &GtidSet) -> String {
     set.to_string().chars().take(400).collect()
 }
 
-/// What is archived of other servers and was never executed by the one that takes their place: what a failover lost there.
-pub(super) async fn never_executed(archive: &Archive, known: &[ServerUuid], executed: Option<&str>) -> Result<GtidSet> {
-    let mut archived = GtidSet::new();
-    for server in known {
-        let places = archive.resume_points(server).await?;
-        if let Some(inside) = places.last().and_then(|place| place.inside.as_ref()) {
-            archived.union_with(&inside.executed());
-        }
-    }
-    Ok(archived.minus(&parse_set(executed.unwrap_or(""))?))
-}
-
 /// How often gtid_executed is asked again: a transaction reaches the dump a moment before it reaches the set.
-const EXECUTED_TRIES: u32 = 6;
+pub(super) const EXECUTED_TRIES: u32 = 6;
+/// Pause between.
+pub(super) const EXECUTED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Checks that the server has executed everything that is archived of it.
 ///
@@ -149,9 +142,7 @@ const EXECUTED_TRIES: u32 = 6;
 pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -> Result<()> {
     let mut lacking = GtidSet::new();
     for _ in 0..EXECUTED_TRIES {
-        let rows = asked.query("SELECT @@GLOBAL.gtid_executed").await?;
-        let executed = parse_set(rows.first().and_then(|row| row.get_at(0)).unwrap_or(""))?;
-        lacking = archived.minus(&executed);
+        lacking = archived.minus(&executed_gtids(asked).await?);
         if lacking.is_empty() {
             return Ok(());
         }
@@ -160,7 +151,7 @@ pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -
             tracing::info!(lacking = %shown(&lacking), "archived commits are waiting to be acknowledged on the server");
             return Ok(());
         }
-        clock::sleep(Duration::from_millis(500)).await;
+        clock::sleep(EXECUTED_PAUSE).await;
     }
     let shown = shown(&lacking);
     Err(Error::new(

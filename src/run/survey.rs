@@ -3,8 +3,6 @@
 //! Does not own: where archiving goes on (`start`).
 
 use super::PROGRAM;
-use super::start::{never_executed, shown};
-use crate::archive::Archive;
 use crate::error::{Context, Error, Kind, Result};
 use crate::mysql::facts::{BinaryLog, ServerFacts, binary_logs, binlog_status};
 use crate::mysql::{Connection, SourceOptions};
@@ -51,45 +49,6 @@ pub(super) async fn survey(source: &SourceOptions) -> Result<Survey> {
         return unfit("the server has no server_uuid".into(), "binvault archives MySQL 5.7 and later");
     };
     Ok(Survey { facts, server, asked })
-}
-
-/// Refuses a server that the archive does not know, unless it is meant.
-pub(super) async fn check_known(
-    adopt: bool,
-    archive: &Archive,
-    server: &ServerUuid,
-    facts: &ServerFacts,
-) -> Result<()> {
-    let known = archive.servers().await?;
-    if known.is_empty() || known.contains(server) {
-        return Ok(());
-    }
-    let extra = never_executed(archive, &known, facts.gtid_executed.as_deref()).await?;
-    if adopt {
-        if !extra.is_empty() {
-            let extra = shown(&extra);
-            tracing::warn!(
-                extra,
-                "transactions are archived that the new server has never executed: they are lost there"
-            );
-        }
-        return Ok(());
-    }
-    let extra = if extra.is_empty() {
-        String::new()
-    } else {
-        format!("; it has never executed transactions that are archived: {}", shown(&extra))
-    };
-    let names: Vec<String> = known.iter().map(ToString::to_string).collect();
-    Err(Error::new(
-        Kind::Diverged,
-        format!(
-            "the archive at {} is of server {}, this one is {server}{extra}",
-            archive.store().url(),
-            names.join(", ")
-        ),
-    )
-    .hint("correct source.url or archive.url; if the server really takes the other's place, run once with --adopt"))
 }
 
 /// A file name as the server tells it, which may have a folder before it in old versions' index files.

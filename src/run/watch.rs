@@ -11,16 +11,21 @@ use super::spool::{Keeper, Stored};
 use super::survey::parse_file;
 use crate::archive::{Archive, Beacon};
 use crate::chunk::FORMAT_VERSION;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::config::AgentOptions;
 use crate::error::{Error, Kind, Result};
-use crate::mysql::facts::binlog_status;
+use crate::mysql::facts::{binary_logs, binlog_status};
+use crate::mysql::members::{primary, takes_writes};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{Position, ServerUuid};
 use crate::ship::{Ledger, Progress};
 
 /// How long the last question and the last beacon may take each.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(3);
+/// How long a beacon may take while the server is to be watched.
+const BEACON_LIMIT: Duration = Duration::from_secs(10);
+/// How long a server that has more may send nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Watches one generation.
 pub(super) struct Watch {
@@ -35,9 +40,20 @@ pub(super) struct Watch {
     pub(super) ledger: Option<Arc<Ledger>>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) stored: Stored,
+    /// Since when the server has had more than it sends, and up to where it had sent it then.
+    pub(super) silent: Option<Silence>,
+    /// It was said that the server may purge what is not archived.
+    pub(super) warned: bool,
     pub(super) answer: Option<Answer>,
     /// Set when the server's binlog was found to end before what is archived of it.
     pub(super) reset: Option<Error>,
+}
+
+/// A stream on which nothing comes but heartbeats.
+pub(super) struct Silence {
+    since: Instant,
+    reached: (u64, u64),
+    received_bytes: u64,
 }
 
 /// What the server said last.
@@ -68,7 +84,10 @@ impl Watch {
             caught_up = self.tell(caught_up);
             let now = clock::monotonic();
             if now >= beacon_due {
-                end.run_until_cancelled(self.beacon(false)).await;
+                if let Some(Err(error)) = end.run_until_cancelled(self.look_ahead()).await {
+                    tracing::debug!(error = %error.chain(), "the server's binlogs could not be asked for");
+                }
+                end.run_until_cancelled(clock::with_timeout(BEACON_LIMIT, self.beacon(false))).await;
                 beacon_due = now.checked_add(self.agent.beacon_interval).unwrap_or(now);
             }
             let paused = async {
@@ -106,12 +125,60 @@ impl Watch {
                 archived.filter(|archived| archived.file.base() == position.file.base() && position < *archived)
             {
                 let message = format!("the server's binlog ends at {position}, but {archived} is archived of it");
-                self.reset = Some(Error::new(Kind::Diverged, message).hint(
-                    "the server's binlogs were reset: start a new archive (another archive.url) for its new history",
-                ));
+                self.reset = Some(Error::new(Kind::Diverged, message));
             }
+            self.listen(&position);
             self.answer = Some(Answer { position, as_of_us });
         }
+        self.look_round().await
+    }
+
+    /// A server that was reset leaves the stream open and silent, and may have written more than before when it is asked
+    /// again. So a stream on which only heartbeats come, while the server has more, is begun anew.
+    fn listen(&mut self, position: &Position) {
+        let (reached, received_bytes) = (self.progress.reached(), self.progress.snapshot().received_bytes);
+        let behind = reached < (position.file.number(), position.offset);
+        let now = clock::monotonic();
+        match &self.silent {
+            Some(silence) if behind && silence.reached == reached => {
+                let long = now.saturating_duration_since(silence.since) >= SILENCE_MAX;
+                // Where nothing at all was read, it is we who do not read.
+                if long && received_bytes > silence.received_bytes {
+                    let message = format!("the server is at {position}, but sends nothing");
+                    self.reset = Some(Error::new(Kind::Unreachable, message));
+                }
+            }
+            _ => self.silent = behind.then_some(Silence { since: now, reached, received_bytes }),
+        }
+    }
+
+    /// Where the source has others beside it: whether it still takes writes, or another does.
+    async fn look_round(&mut self) -> Result<()> {
+        if self.source.others.is_empty() || takes_writes(&mut self.asked).await? {
+            return Ok(());
+        }
+        let primary = primary(&self.source, PROGRAM).await?;
+        if primary.address != self.source.address {
+            let message = format!("{} takes no writes any more, {} does", self.source.address, primary.address);
+            self.reset = Some(Error::new(Kind::Unreachable, message));
+        }
+        Ok(())
+    }
+
+    /// Warns once while what is to be archived next may be purged before it is.
+    async fn look_ahead(&mut self) -> Result<()> {
+        let Some(durable) = self.progress.durable().position else { return Ok(()) };
+        let logs = binary_logs(&mut self.asked).await?;
+        self.oldest_file = logs.first().map(|log| log.name.clone());
+        let Some(oldest) = logs.first().map(|log| parse_file(&log.name)).transpose()? else { return Ok(()) };
+        let is_next = logs.len() > 1 && durable.file.base() == oldest.base() && durable.file <= oldest;
+        if is_next && !self.warned {
+            tracing::warn!(
+                %durable, %oldest,
+                "the archive is still in the server's oldest binlog: what the server purges next may not be archived yet"
+            );
+        }
+        self.warned = is_next;
         Ok(())
     }
 

@@ -139,6 +139,12 @@ impl Cutter {
         Some((Position { file: file.incarnation.file.clone(), offset: file.position }, file.is_aligned()))
     }
 
+    /// The same as numbers: of the file, and the offset.
+    pub(crate) fn reached(&self) -> Option<(u64, u64)> {
+        let file = self.file.as_ref()?;
+        Some((file.incarnation.file.number(), file.position))
+    }
+
     /// Ends the open chunk now if a transaction ends here, else as soon as one does.
     pub(crate) fn end_chunk_soon(&mut self) -> Result<()> {
         match self.file.as_ref() {

@@ -79,6 +79,11 @@ impl Lane {
         self.cutter.chunk_is_open()
     }
 
+    /// Up to where the stream has come.
+    pub(super) fn reached(&self) -> Option<(u64, u64)> {
+        self.cutter.reached()
+    }
+
     /// Whether something waits for the sealer.
     pub(super) fn has_output(&self) -> bool {
         self.cutter.has_output()

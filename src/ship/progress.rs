@@ -33,6 +33,7 @@ pub struct Durable {
 pub struct Progress {
     durable: watch::Sender<Durable>,
     received_bytes: AtomicU64,
+    reached: [AtomicU64; 2],
     raw_bytes: AtomicU64,
     stored_bytes: AtomicU64,
     chunks: AtomicU64,
@@ -62,6 +63,7 @@ impl Default for Progress {
         Self {
             durable: watch::Sender::new(Durable::default()),
             received_bytes: AtomicU64::new(0),
+            reached: [AtomicU64::new(0), AtomicU64::new(0)],
             raw_bytes: AtomicU64::new(0),
             stored_bytes: AtomicU64::new(0),
             chunks: AtomicU64::new(0),
@@ -102,6 +104,16 @@ impl Progress {
 
     pub(super) fn received(&self, bytes: usize) {
         self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Up to where the stream has come: number of the file, and offset. The two may be of two moments.
+    pub fn reached(&self) -> (u64, u64) {
+        (self.reached[0].load(Ordering::Relaxed), self.reached[1].load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_reached(&self, (file, offset): (u64, u64)) {
+        self.reached[0].store(file, Ordering::Relaxed);
+        self.reached[1].store(offset, Ordering::Relaxed);
     }
 
     pub(super) fn committed(&self, durable: Durable, raw_bytes: u64, stored_bytes: u64, transactions: u64) {

@@ -199,6 +199,9 @@ impl ReceiveStage {
             }
         }
         self.chunks.through(now);
+        if let Some(reached) = self.chunks.reached() {
+            self.progress.set_reached(reached);
+        }
         self.end_if_reached().await
     }
 

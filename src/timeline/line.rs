@@ -7,7 +7,7 @@
 
 use crate::archive::{Archive, FileState, Seam};
 use crate::error::{Error, Kind, Result};
-use crate::position::{CommitTime, GtidSet, Position, ServerUuid};
+use crate::position::{CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 
 /// A run of one server's files without a break.
 #[derive(Debug, Clone)]
@@ -251,8 +251,22 @@ impl Lines {
     }
 }
 
+/// Whether `later` begins in the middle of `line`: then what `line` has behind that is not in it, whatever the numbers say.
+fn branches_off(line: &Line, later: &Line) -> bool {
+    let Some(Seam::Branches { from }) = later.files.first().map(|file| &file.seam) else { return false };
+    let is_it =
+        |file: &FileState| *file.incarnation() == Incarnation { file: from.file.clone(), created_s: from.created_s };
+    let Some(at) = line.files.iter().position(is_it) else { return false };
+    line.server == later.server
+        && (at.saturating_add(1) < line.files.len()
+            || line.files.get(at).is_some_and(|file| file.contiguous_end() > from.end))
+}
+
 /// Whether `later` holds everything of `line` and more, or the same and was written later.
 fn goes_on(line: &Line, index: usize, later: &Line, other: usize) -> bool {
+    if branches_off(line, later) {
+        return false;
+    }
     let related = !line.executed.is_empty() || line.server == later.server;
     let holds = related && line.executed.is_subset_of(&later.executed);
     // A server restored to an earlier state begins a line that the older one holds, until it commits; and after a reset

@@ -125,7 +125,7 @@ proptest! {
         let choice = Choice {
             have: Some(set(&have)), only: only.as_deref().map(set), skip: set(&skip), server_id: 5, ..Choice::default()
         };
-        let mut passage = Passage::from_start("binlog.000001", choice);
+        let mut passage = Passage::from_start("binlog.000001", choice, false);
         let mut packets = EventPackets::new(1);
         // The file grows to any lengths, then to its end.
         let mut ends: Vec<u64> = steps.iter().map(|step| step.index(file.bytes.len()) as u64).collect();
@@ -152,7 +152,7 @@ proptest! {
 
         // Of what has gone through whole, nothing goes through again.
         let choice = Choice { have: passage.take_have(), only: only.as_deref().map(set), ..Choice::default() };
-        let mut again = Passage::from_start("binlog.000007", choice);
+        let mut again = Passage::from_start("binlog.000007", choice, false);
         let mut packets = EventPackets::new(1);
         drive(&mut again, &file.bytes, Limit { until: u64::MAX, committed_by: None }, cut, &mut packets);
         let unnamed = list.iter().filter(|made| made.gno == 0 && only.is_none()).count() as u64;
@@ -166,7 +166,7 @@ proptest! {
     #[test]
     fn nothing_is_sent_before_it_is_due(list in transactions(), by in 0_u64..9, cut in 1_usize..300) {
         let file = make(&list);
-        let mut passage = Passage::from_start("binlog.000001", Choice { server_id: 5, ..Choice::default() });
+        let mut passage = Passage::from_start("binlog.000001", Choice { server_id: 5, ..Choice::default() }, false);
         let mut packets = EventPackets::new(1);
         let limit = |by| Limit { until: file.bytes.len() as u64, committed_by: Some(CommitTime::from_micros(by * SECOND)) };
         let halt = drive(&mut passage, &file.bytes, limit(by), cut, &mut packets);
@@ -187,7 +187,7 @@ fn an_event_of_the_replicas_own_is_an_error_and_not_of_another() {
     let file = make(&[Made { gno: 1, rows: vec![5], told: true }]);
     let limit = Limit { until: u64::MAX, committed_by: None };
     for (replica_id, fails) in [(1, true), (2, false), (0, false)] {
-        let mut passage = Passage::from_start("binlog.000001", Choice { replica_id, ..Choice::default() });
+        let mut passage = Passage::from_start("binlog.000001", Choice { replica_id, ..Choice::default() }, false);
         passage.set_limit(limit);
         let error = passage.feed(&file.bytes, &mut EventPackets::new(1)).err();
         assert_eq!(error.map(|error| error.kind()), fails.then_some(Kind::Config), "{replica_id}");
@@ -204,7 +204,7 @@ fn a_client_that_has_the_files_first_transaction_does_not_take_it_for_a_servers_
     file.bytes[from..to].copy_from_slice(&event);
     for (have, created) in [(vec![1], [0; 4]), (vec![2], [1; 4]), (vec![], [1; 4])] {
         let choice = Choice { have: Some(set(&have)), ..Choice::default() };
-        let mut passage = Passage::from_start("binlog.000001", choice);
+        let mut passage = Passage::from_start("binlog.000001", choice, false);
         let mut packets = EventPackets::new(1);
         drive(&mut passage, &file.bytes, Limit { until: u64::MAX, committed_by: None }, 90, &mut packets);
         let first = &sent(&packets)[0];

@@ -1,0 +1,374 @@
+//! Where to go on, whatever happened to the server: in its own files, behind a break in them, or on another server.
+//!
+//! ```text
+//!   known server ─► its files go on where the archive ends? ─► yes: there
+//!                                │ no
+//!                                ├─ it lost the tail of its last file: with the next one
+//!                                └─ purged, reset, re-cloned, renamed: with its oldest
+//!   new server ───► has it executed what is archived, and has it still what is not? ─► with the newest file that begins
+//!                                                                                      inside of what is archived
+//! ```
+//!
+//! Owns: this choice, and the record of what is missing or lost by it. Does not own: the plain case (`start`).
+//!
+//! Invariants: nothing is passed over in silence: what is not provably without a break gives a record; of two places the
+//! earlier one is taken, so a transaction may come twice into the archive, and none is left out; a server that shares no
+//! history with the archive is refused unless it is meant.
+
+use tokio::io::AsyncReadExt;
+use uuid::Uuid;
+
+use super::PROGRAM;
+use super::start::{EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, choose_first, plain_size, shown};
+use super::survey::{Binlogs, parse_file, parse_set};
+use crate::archive::{Archive, BreakKind, GapRecord, ResumeInFile, ResumePoint};
+use crate::chunk::Link;
+use crate::clock;
+use crate::config::AgentOptions;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::dump::{DumpItem, DumpReader};
+use crate::mysql::event::{FIRST_EVENT, FormatDescription, types};
+use crate::mysql::facts::{ServerFacts, executed_gtids, previous_gtids};
+use crate::mysql::replica::{DumpRequest, start_dump};
+use crate::mysql::{Connection, SourceOptions};
+use crate::position::{BinlogFile, CommitTime, GtidSet, Position, ServerUuid};
+
+/// Where to go on, and what is to be told of it.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) start: Start,
+    /// Whether it knows nothing of what stands before it.
+    pub(super) anew: bool,
+    /// What broke, if something did.
+    pub(super) gap: Option<GapRecord>,
+}
+
+/// Everything that the choice rests on.
+pub(super) struct Scene<'a> {
+    pub(super) archive: &'a Archive,
+    pub(super) asked: &'a mut Connection,
+    pub(super) source: &'a SourceOptions,
+    pub(super) agent: &'a AgentOptions,
+    pub(super) facts: &'a ServerFacts,
+    pub(super) server: ServerUuid,
+    pub(super) by_gtid: bool,
+}
+
+/// What is archived of the server written last, if that is another one.
+struct Elsewhere {
+    server: ServerUuid,
+    inside: ResumeInFile,
+    high_commit: CommitTime,
+}
+
+impl Scene<'_> {
+    /// Chooses. `broken` is why the last try to go on in the server's own files failed, if it did.
+    ///
+    /// # Errors
+    /// [`Kind::Diverged`] for a server that may be the wrong one; those of server and store.
+    pub(super) async fn choose(&mut self, broken: Option<Error>) -> Result<(Beginning, Binlogs)> {
+        let places = self.archive.resume_points(&self.server).await?;
+        let own = places.last().cloned().unwrap_or_default();
+        let elsewhere = self.elsewhere(own.high_commit).await?;
+        // Asked behind the listing: whatever another agent has archived by then, the server must have.
+        let binlogs = Binlogs::ask(self.asked).await?;
+        let beginning = match (own.inside.clone(), elsewhere) {
+            (None, Some(elsewhere)) => self.on_another(elsewhere, &binlogs).await?,
+            (Some(inside), elsewhere) => {
+                let broken = match broken {
+                    Some(error) => error,
+                    None => match self.go_on(places, &inside, &binlogs).await {
+                        Ok(start) => {
+                            let gap = match elsewhere {
+                                Some(elsewhere) => self.came_back(&elsewhere, &start).await?,
+                                None => None,
+                            };
+                            return Ok((Beginning { start, anew: false, gap }, binlogs));
+                        }
+                        Err(error) if matches!(error.kind(), Kind::Purged | Kind::Diverged) => error,
+                        Err(error) => return Err(error),
+                    },
+                };
+                self.behind_a_break(&broken, &own, &inside, elsewhere, &binlogs).await?
+            }
+            (None, None) => {
+                let start = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
+                Beginning { start, anew: false, gap: None }
+            }
+        };
+        Ok((beginning, binlogs))
+    }
+
+    /// What of a set the server has not executed. Asked some times: a transaction reaches the dump before the set.
+    async fn lacking(&mut self, archived: &GtidSet) -> Result<GtidSet> {
+        let mut lacking = GtidSet::new();
+        for _ in 0..EXECUTED_TRIES {
+            lacking = archived.minus(&executed_gtids(self.asked).await?);
+            if lacking.is_empty() {
+                break;
+            }
+            clock::sleep(EXECUTED_PAUSE).await;
+        }
+        Ok(lacking)
+    }
+
+    /// In the server's own files, where the archive ends.
+    async fn go_on(&mut self, places: Vec<ResumePoint>, inside: &ResumeInFile, binlogs: &Binlogs) -> Result<Start> {
+        if self.by_gtid {
+            check_executed(self.asked, &inside.executed()).await?;
+        }
+        choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)
+    }
+
+    /// The archived end of another server that was written later than `own`.
+    async fn elsewhere(&self, own: CommitTime) -> Result<Option<Elsewhere>> {
+        let mut latest: Option<Elsewhere> = None;
+        for server in self.archive.servers().await?.into_iter().filter(|server| *server != self.server) {
+            let place = self.archive.resume_points(&server).await?.pop().unwrap_or_default();
+            let Some(inside) = place.inside else { continue };
+            let high_commit = place.high_commit;
+            if latest.as_ref().is_none_or(|latest| high_commit > latest.high_commit) {
+                latest = Some(Elsewhere { server, inside, high_commit });
+            }
+        }
+        Ok(latest.filter(|latest| own.is_none() || latest.high_commit > own))
+    }
+
+    /// What was executed before a file: as it says itself, and what is in no file at all.
+    async fn before(&mut self, file: &str) -> Result<GtidSet> {
+        let mut before = previous_gtids(self.asked, file).await?;
+        before.union_with(&parse_set(self.facts.gtid_purged.as_deref().unwrap_or(""))?);
+        Ok(before)
+    }
+
+    /// Everything archived of anybody.
+    async fn archived(&self) -> Result<GtidSet> {
+        let mut all = GtidSet::new();
+        for server in self.archive.servers().await? {
+            if let Some(inside) = self.archive.resume_points(&server).await?.pop().and_then(|place| place.inside) {
+                all.union_with(&inside.executed());
+            }
+        }
+        Ok(all)
+    }
+
+    /// A known server takes over again: what another had committed meanwhile and this one never got is lost.
+    async fn came_back(&mut self, elsewhere: &Elsewhere, start: &Start) -> Result<Option<GapRecord>> {
+        // A replica lags: what it lacks is on its way.
+        if !self.by_gtid || self.facts.read_only == Some(true) {
+            return Ok(None);
+        }
+        let lost = self.lacking(&elsewhere.inside.executed()).await?;
+        if lost.is_empty() {
+            return Ok(None);
+        }
+        let problem =
+            format!("{} takes over again without transactions of {}: {}", self.server, elsewhere.server, shown(&lost));
+        let from = (elsewhere.server, &elsewhere.inside);
+        Ok(Some(self.record(BreakKind::Failover, problem, from, start, Some(GtidSet::new()), Some(lost))))
+    }
+
+    /// The server's own files do not go on where the archive ends.
+    async fn behind_a_break(
+        &mut self,
+        broken: &Error,
+        own: &ResumePoint,
+        inside: &ResumeInFile,
+        elsewhere: Option<Elsewhere>,
+        binlogs: &Binlogs,
+    ) -> Result<Beginning> {
+        let lost = if self.by_gtid { self.lacking(&inside.executed()).await? } else { GtidSet::new() };
+        if let Some(start) = self.behind_a_lost_tail(own, inside, binlogs).await? {
+            let problem = format!(
+                "the server lost the tail of {} behind {}",
+                inside.incarnation.file,
+                start.from.follows.as_ref().map_or(0, |link| link.end)
+            );
+            let lost = self.by_gtid.then_some(lost);
+            let gap =
+                self.record(BreakKind::LostTail, problem, (self.server, inside), &start, Some(GtidSet::new()), lost);
+            return Ok(Beginning { start, anew: true, gap: Some(gap) });
+        }
+        let oldest = binlogs.logs.first().ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog"))?;
+        let file = parse_file(&oldest.name)?;
+        let purged = broken.kind() == Kind::Purged;
+        let high_commit = if purged { own.high_commit } else { CommitTime::NONE };
+        let start = anew(file.clone(), high_commit);
+        if !self.by_gtid {
+            let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
+            let gap = self.record(kind, broken.to_string(), (self.server, inside), &start, None, None);
+            return Ok(Beginning { start, anew: true, gap: Some(gap) });
+        }
+        let before = self.before(&oldest.name).await?;
+        let missing = before.minus(&self.archived().await?);
+        let here = elsewhere.is_none_or(|elsewhere| elsewhere.inside.executed().is_subset_of(&inside.executed()));
+        let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
+        if before == inside.executed() && here {
+            // Everything before the file is what is archived, and nothing else: it follows, whatever its name.
+            tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
+            let from = ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit };
+            return Ok(Beginning { start: Start { from, ..start }, anew: true, gap: None });
+        }
+        let gap = self.record(kind, broken.to_string(), (self.server, inside), &start, Some(missing), Some(lost));
+        Ok(Beginning { start, anew: true, gap: Some(gap) })
+    }
+
+    /// The file in which the archive ends is there, shorter, and another one behind it: a crash took its tail.
+    async fn behind_a_lost_tail(
+        &self,
+        own: &ResumePoint,
+        inside: &ResumeInFile,
+        binlogs: &Binlogs,
+    ) -> Result<Option<Start>> {
+        let named = |index: usize| binlogs.logs.get(index).map(|log| parse_file(&log.name)).transpose();
+        let Some(index) = (0..binlogs.logs.len())
+            .find(|index| matches!(named(*index), Ok(Some(file)) if file == inside.incarnation.file))
+        else {
+            return Ok(None);
+        };
+        let Some(next) = named(index.saturating_add(1))? else { return Ok(None) };
+        let size = binlogs.logs.get(index).map_or(0, plain_size);
+        if size >= inside.end || self.created(&inside.incarnation.file).await? != Some(inside.incarnation.created_s) {
+            return Ok(None);
+        }
+        let follows = Link { end: size, ..inside.link() };
+        let from = ResumePoint { inside: None, follows: Some(follows), high_commit: own.high_commit };
+        Ok(Some(Start { file: next, position: FIRST_EVENT, from }))
+    }
+
+    /// When a file of the server's was begun: what its format description says, read from a dump of its own.
+    async fn created(&self, file: &BinlogFile) -> Result<Option<u32>> {
+        let replica_uuid = Uuid::new_v4();
+        let [a, b, c, d, ..] = *replica_uuid.as_bytes();
+        let request = DumpRequest {
+            server_id: u32::from_be_bytes([a, b, c, d]) | 0x8000_0000,
+            replica_uuid,
+            report_host: String::new(),
+            report_port: 0,
+            heartbeat: std::time::Duration::from_secs(1),
+            net_write_timeout_s: 60,
+            file: file.to_string(),
+            position: FIRST_EVENT,
+            by_gtid: self.by_gtid,
+            non_block: true,
+            register: false,
+            semi_sync: false,
+        };
+        let connection = Connection::connect(self.source, PROGRAM).await?;
+        let mut raw = start_dump(connection, &request).await?;
+        let mut reader = DumpReader::new(&raw.leftover)?;
+        let reading = async {
+            loop {
+                match reader.next()? {
+                    Some(DumpItem::Part(part)) if part.header.kind == types::FORMAT_DESCRIPTION && part.first => {
+                        return Ok(Some(FormatDescription::parse(part.bytes)?.timestamp_s));
+                    }
+                    Some(DumpItem::Part(_)) => {}
+                    Some(DumpItem::End) => return Ok(None),
+                    None => {
+                        let read = raw.stream.read(reader.space()).await;
+                        match read
+                            .map_err(|error| Error::new(Kind::Unreachable, "read from the server").source(error))?
+                        {
+                            0 => return Ok(None),
+                            bytes => reader.filled(bytes),
+                        }
+                    }
+                }
+            }
+        };
+        clock::with_timeout(self.source.query_timeout, reading).await.unwrap_or(Ok(None))
+    }
+
+    /// Another server than the archived one: by GTID, or not at all.
+    async fn on_another(&mut self, last: Elsewhere, binlogs: &Binlogs) -> Result<Beginning> {
+        let archived = last.inside.executed();
+        let lost = self.lacking(&archived).await?;
+        let all = self.archived().await?;
+        let (file, missing) = self.newest_inside(&all, binlogs).await?;
+        // A replica lags: what it lacks is on its way.
+        let lags = self.facts.read_only == Some(true);
+        let shares = self.by_gtid && lost.count() < archived.count();
+        let proven = shares && missing.is_empty() && (lost.is_empty() || lags);
+        if !(proven || self.agent.adopt || (shares && self.agent.failover)) {
+            return Err(self.refused(&last, &lost, &missing));
+        }
+        let start = anew(file.clone(), CommitTime::NONE);
+        if proven {
+            tracing::warn!(
+                was = %last.server, server = %self.server, %file,
+                "another server takes the archived one's place; it has everything that is archived, and archiving goes on without a gap"
+            );
+            return Ok(Beginning { start, anew: true, gap: None });
+        }
+        let words = |set: &GtidSet| if set.is_empty() { "nothing".to_owned() } else { shown(set) };
+        let problem = format!(
+            "{} takes the place of {}; archived, but never executed by it: {}; executed before its oldest binlog and archived of nobody: {}",
+            self.server,
+            last.server,
+            words(&lost),
+            words(&missing)
+        );
+        let (missing, lost) = if self.by_gtid { (Some(missing), Some(lost)) } else { (None, None) };
+        let gap = self.record(BreakKind::Failover, problem, (last.server, &last.inside), &start, missing, lost);
+        Ok(Beginning { start, anew: true, gap: Some(gap) })
+    }
+
+    /// The newest file that begins inside of what is archived, or the oldest with what is missing before it.
+    async fn newest_inside(&mut self, archived: &GtidSet, binlogs: &Binlogs) -> Result<(BinlogFile, GtidSet)> {
+        let mut missing = GtidSet::new();
+        let mut chosen = None;
+        for log in binlogs.logs.iter().rev() {
+            chosen = Some(parse_file(&log.name)?);
+            if self.by_gtid {
+                missing = self.before(&log.name).await?.minus(archived);
+                if missing.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok((chosen.ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog"))?, missing))
+    }
+
+    fn refused(&self, last: &Elsewhere, lost: &GtidSet, missing: &GtidSet) -> Error {
+        let mut why = String::new();
+        if self.by_gtid && !lost.is_empty() {
+            why.push_str(&format!("; it has never executed transactions that are archived: {}", shown(lost)));
+        }
+        if self.by_gtid && !missing.is_empty() {
+            why.push_str(&format!("; it no longer has transactions that are not archived: {}", shown(missing)));
+        }
+        let url = self.archive.store().url();
+        Error::new(Kind::Diverged, format!("the archive at {url} is of server {}, this one is {}{why}", last.server, self.server))
+            .hint("correct source.url or archive.url; if the server really takes the other's place, run once with --adopt; source.failover = true accepts whoever shares the archived history")
+    }
+
+    fn record(
+        &self,
+        kind: BreakKind,
+        problem: String,
+        (server, inside): (ServerUuid, &ResumeInFile),
+        start: &Start,
+        missing: Option<GtidSet>,
+        lost: Option<GtidSet>,
+    ) -> GapRecord {
+        GapRecord {
+            schema: 1,
+            at_us: clock::now_us(),
+            agent: self.agent.id.clone(),
+            kind,
+            problem,
+            server,
+            ends: Position { file: inside.incarnation.file.clone(), offset: inside.end },
+            goes_on_with: self.server,
+            goes_on_at: Position { file: start.file.clone(), offset: start.position },
+            missing,
+            lost,
+        }
+    }
+}
+
+/// From a file's first byte, knowing nothing of what was before it.
+fn anew(file: BinlogFile, high_commit: CommitTime) -> Start {
+    Start { file, position: FIRST_EVENT, from: ResumePoint { inside: None, follows: None, high_commit } }
+}

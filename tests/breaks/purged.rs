@@ -1,0 +1,93 @@
+//! Binlogs that are purged before they are archived.
+
+use crate::place::Restored;
+use crate::scene::{orders, shop_with};
+use crate::support::compare::{Extent, assert_same};
+use crate::support::wait_until;
+use crate::{LONG, ORDERS, gaps, wait_base_behind, wait_gaps, with_bases};
+
+#[test]
+fn purged_binlogs_leave_a_recorded_gap_and_archiving_goes_on() {
+    let (server, config) = shop_with("purged", &[], &with_bases());
+    let first = config.durable().unwrap();
+    orders(&server, &["never archived"]);
+    let lost = crate::scene::last_gtid(&server);
+    server.sql("FLUSH BINARY LOGS");
+    orders(&server, &["four"]);
+    let (newest, _) = server.position();
+    server.sql(&format!("PURGE BINARY LOGS TO '{newest}'"));
+    let mut agent = config.spawn();
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    assert_eq!(
+        (&gap["kind"], &gap["missing"], &gap["lost"]),
+        (&"purged".into(), &lost.as_str().into(), &"".into()),
+        "{gap}"
+    );
+    assert_eq!((&gap["ends"]["file"], &gap["goes_on_at"]["file"]), (&first.0.as_str().into(), &newest.as_str().into()));
+    assert!(agent.log().contains("A GAP in the history"), "{}", agent.log());
+    agent.wait_caught_up(&server);
+    wait_base_behind(&config, &agent);
+    orders(&server, &["five"]);
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    assert_eq!(gaps(&config).len(), 1, "a start behind it is no other break");
+
+    // What the server still has is archived byte for byte, and restores on both sides of the gap.
+    let exported = config.export();
+    for file in server.binlogs() {
+        assert_same(&file, &exported.join(file.file_name().unwrap()), Extent::Whole);
+    }
+    let latest = Restored::to(&config, "latest", &[]);
+    assert_eq!(latest.sql(ORDERS), "one,two,three,never archived,four,five\n");
+    let before = Restored::to(&config, &format!("{}:{}", first.0, first.1), &["--after"]);
+    assert_eq!(before.sql(ORDERS), "one,two,three\n");
+    let text = config.ok(&["status", "--offline"]);
+    assert!(text.contains("BREAK") && text.contains(&lost) && !text.contains("NO BASE BACKUP"), "{text}");
+}
+
+#[test]
+fn once_says_by_its_exit_code_that_there_is_a_gap_and_the_risk_is_told_before() {
+    let (server, config) = shop_with("purged-once", &[], crate::QUICK);
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    // What comes next waits in the oldest file that the server has, and it has more than one.
+    agent.signal(rustix::process::Signal::STOP);
+    orders(&server, &["four"]);
+    server.sql("FLUSH BINARY LOGS");
+    agent.signal(rustix::process::Signal::CONT);
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    orders(&server, &["five"]);
+    server.sql("FLUSH BINARY LOGS");
+    orders(&server, &["six"]);
+    let (newest, _) = server.position();
+    server.sql(&format!("PURGE BINARY LOGS TO '{newest}'"));
+    let said = config.fails(&["check"], 6);
+    assert!(said.contains(&newest), "{said}");
+    let said = config.fails(&["run", "--once"], 12);
+    assert!(said.contains("there is a gap") && said.contains("binvault base"), "{said}");
+    assert_eq!(config.durable(), Some(server.position()));
+    assert_eq!(gaps(&config).len(), 1);
+    config.archive_now();
+    let text = config.ok(&["status", "--offline"]);
+    assert!(text.contains("NO BASE BACKUP BEHIND IT"), "{text}");
+    config.verify_deep();
+}
+
+#[test]
+fn the_horizon_is_warned_of_while_the_archive_is_in_the_oldest_file() {
+    let (server, config) = shop_with("horizon", &[], crate::QUICK);
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    assert!(!agent.log().contains("may not be archived yet"));
+    agent.signal(rustix::process::Signal::STOP);
+    for n in 0..3 {
+        orders(&server, &[&format!("row {n}")]);
+        server.sql("FLUSH BINARY LOGS");
+    }
+    // The agent learns of the files while it is still in the first: it is held from reading, not from asking.
+    agent.signal(rustix::process::Signal::CONT);
+    agent.wait_caught_up(&server);
+    wait_until("all is well", LONG, || config.durable() == Some(server.position()));
+    agent.terminate();
+}

@@ -1,0 +1,213 @@
+//! Servers whose history is not what it was: reset, thrown back by a crash or an old copy, renamed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::place::Restored;
+use crate::scene::{orders, shop_with};
+use crate::support::agent::AgentConfig;
+use crate::support::compare::{Extent, assert_same};
+use crate::support::lab::Mysqld;
+use crate::support::wait_until;
+use crate::{LONG, ORDERS, executed, gaps, next_second, wait_base_behind, wait_gaps, with_bases};
+
+/// Every file that the server has now is in the archive, byte for byte.
+fn identical(config: &AgentConfig, server: &Mysqld) {
+    let exported = config.export();
+    let mut found = 0;
+    // The last one is in use, and says so in a flag.
+    let closed = server.binlogs();
+    for file in closed.split_last().unwrap().1 {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        // A name that came twice is exported with the time of each.
+        let all: Vec<PathBuf> = files_below(&exported)
+            .into_iter()
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(name))
+            .collect();
+        let same = all.iter().any(|path| std::fs::read(path).unwrap() == std::fs::read(file).unwrap());
+        assert!(same, "{} is not in {all:?}", file.display());
+        found += 1;
+    }
+    assert!(found > 0);
+    config.verify_deep();
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// A copy of the data directory as a crash at this moment would leave it.
+fn snapshot(server: &Mysqld) -> PathBuf {
+    let copy = server.scratch().join("snapshot");
+    server.freeze();
+    let copied = Command::new("cp").args(["-a", "--sparse=always"]).arg(server.datadir()).arg(&copy).status();
+    server.thaw();
+    assert!(copied.unwrap().success());
+    copy
+}
+
+/// The server dies, and comes up with what it had at the snapshot.
+fn back_to(server: &mut Mysqld, snapshot: &Path) {
+    server.kill();
+    std::fs::remove_dir_all(server.datadir()).unwrap();
+    std::fs::rename(snapshot, server.datadir()).unwrap();
+    next_second();
+    server.start_again(&[]);
+}
+
+/// Reset while the agent runs, or while it does not; with little or much written behind it.
+fn reset(hint: &str, options: &[&str], running: bool, outgrow: bool) {
+    let (server, config) = shop_with(hint, options, &with_bases());
+    orders(&server, &["four"]);
+    config.archive_now();
+    let before = executed(&server);
+    let mut agent = running.then(|| config.spawn());
+    if let Some(agent) = &mut agent {
+        wait_until("the agent streams", LONG, || agent.log().contains("archiving goes on"));
+    }
+    next_second();
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    if outgrow {
+        server.sql("INSERT INTO shop.orders (what) SELECT REPEAT('x', 40) FROM information_schema.columns LIMIT 2000");
+    }
+    orders(&server, &["behind the reset"]);
+    let mut agent = agent.unwrap_or_else(|| config.spawn());
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    assert_eq!(gap["kind"], "reset", "{gap}");
+    if !before.is_empty() && !outgrow {
+        let lost = before.minus(&executed(&server));
+        assert_eq!(gap["lost"], lost.to_string().as_str(), "{gap}");
+    }
+    agent.wait_caught_up(&server);
+    wait_base_behind(&config, &agent);
+    orders(&server, &["the last"]);
+    server.sql("FLUSH BINARY LOGS");
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    assert_eq!(gaps(&config).len(), 1);
+    identical(&config, &server);
+    let latest = Restored::to(&config, "latest", &[]);
+    assert_eq!(latest.sql(ORDERS).trim(), server.value(ORDERS));
+    assert!(latest.sql(ORDERS).ends_with("behind the reset,the last\n"));
+}
+
+#[test]
+fn a_reset_under_a_running_agent_begins_another_history() {
+    reset("reset-live", &[], true, false);
+}
+
+#[test]
+fn a_reset_that_is_outgrown_between_two_looks_is_noticed_by_the_silence() {
+    reset("reset-outgrown", &[], true, true);
+}
+
+#[test]
+fn a_reset_while_the_agent_is_away_begins_another_history() {
+    reset("reset-away", &[], false, true);
+}
+
+#[test]
+fn the_same_without_gtids() {
+    reset("reset-plain", &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"], false, true);
+}
+
+#[test]
+fn a_crash_that_takes_the_tail_leaves_it_in_the_archive_as_a_history_of_its_own() {
+    let (mut server, config) = shop_with("tail", &["--sync-binlog=0"], &with_bases());
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    let crashed = snapshot(&server);
+    let kept = executed(&server);
+    orders(&server, &["lost one", "lost two"]);
+    agent.wait_caught_up(&server);
+    let lost = executed(&server).minus(&kept);
+    let (file, _) = server.position();
+    back_to(&mut server, &crashed);
+    assert_eq!(executed(&server), kept);
+    // The same GTIDs come again with other content.
+    orders(&server, &["again one", "again two", "again three"]);
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    assert_eq!(gap["kind"], "lost_tail", "{gap}");
+    let told: binvault::position::GtidSet = gap["lost"].as_str().unwrap().parse().unwrap();
+    assert!(told.is_subset_of(&lost), "{gap}");
+    assert_eq!(gap["ends"]["file"], file.as_str());
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    assert_eq!(gaps(&config).len(), 1);
+    // The restored server has what the server has; the tail can be had by its own name.
+    let latest = Restored::to(&config, "latest", &[]);
+    assert_eq!(latest.sql(ORDERS), "one,two,three,again one,again two,again three\n");
+    let status = config.status().unwrap();
+    let ranges = status["servers"][0]["ranges"].as_array().unwrap().len();
+    assert_eq!(ranges, 2, "{status}");
+    config.verify_deep();
+    drop(latest);
+    let out = config.fails(
+        &[
+            "restore",
+            "--to",
+            "latest",
+            "--head",
+            "nobody",
+            "--dry-run",
+            "--identity",
+            config.identity().to_str().unwrap(),
+        ],
+        2,
+    );
+    let tail = out.lines().find(|line| line.contains(&format!("ends at {file}:"))).unwrap_or_else(|| panic!("{out}"));
+    let head = tail.split_whitespace().nth(1).unwrap();
+    let tail = Restored::to(&config, "latest", &["--head", head]);
+    assert_eq!(tail.sql(ORDERS), "one,two,three,lost one,lost two\n");
+}
+
+#[test]
+fn a_server_that_comes_back_from_an_old_copy_under_its_old_uuid_begins_another_history() {
+    let (mut server, config) = shop_with("old-copy", &[], &with_bases());
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    let copy = snapshot(&server);
+    for name in ["gone one", "gone two"] {
+        orders(&server, &[name]);
+        server.sql("FLUSH BINARY LOGS");
+    }
+    agent.wait_caught_up(&server);
+    back_to(&mut server, &copy);
+    orders(&server, &["another"]);
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    assert_eq!(gap["kind"], "reset", "{gap}");
+    agent.wait_caught_up(&server);
+    wait_base_behind(&config, &agent);
+    server.sql("FLUSH BINARY LOGS");
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    identical(&config, &server);
+    let latest = Restored::to(&config, "latest", &[]);
+    assert_eq!(latest.sql(ORDERS), "one,two,three,another\n");
+}
+
+#[test]
+fn a_renamed_binlog_is_no_gap_where_gtids_prove_it() {
+    let (mut server, config) = shop_with("renamed", &[], &with_bases());
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    orders(&server, &["four"]);
+    agent.wait_caught_up(&server);
+    server.stop();
+    server.start_again(&["--log-bin=other"]);
+    orders(&server, &["five"]);
+    agent.wait_caught_up(&server);
+    wait_until("it goes on with the new name", LONG, || agent.log().contains("without a gap"));
+    orders(&server, &["six"]);
+    agent.wait_caught_up(&server);
+    wait_until("all is there", LONG, || config.durable() == Some(server.position()));
+    agent.terminate();
+    assert_eq!(gaps(&config).len(), 0);
+    let exported = config.export();
+    let current = server.binlogs().pop().unwrap();
+    assert_same(&current, &exported.join(current.file_name().unwrap()), Extent::Whole);
+    let latest = Restored::to(&config, "latest", &[]);
+    assert_eq!(latest.sql(ORDERS), "one,two,three,four,five,six\n");
+    config.verify_deep();
+}
