@@ -40,7 +40,7 @@ use self::anew::{Beginning, Scene};
 use self::guard::{Guard, Turn, next_hold, soon};
 use self::spool::{Keeper, Stored};
 use self::start::Start;
-use self::survey::{Survey, parse_set, survey};
+use self::survey::{Binlogs, Survey, parse_set, survey};
 use crate::archive::{Archive, GapRecord};
 use crate::base::BaseOptions;
 use crate::chunk::keys::Recipients;
@@ -371,14 +371,9 @@ impl Agent {
         let source = primary(&self.options.source, PROGRAM).await?;
         let Survey { facts, server, mut asked } = survey(&source).await?;
         let by_gtid = facts.gtid_mode.as_deref() == Some("ON");
-        let broken = self.manner().broken.take().map(|(kind, text)| Error::new(kind, text));
-        let mut scene =
+        let scene =
             Scene { archive: &archive, asked: &mut asked, source: &source, agent, facts: &facts, server, by_gtid };
-        let (Beginning { start, anew, gap }, binlogs) = Box::pin(scene.choose(broken)).await?;
-        if let Some(gap) = &gap {
-            self.record(&archive, gap).await?;
-        }
-        self.manner().begun_behind_a_break = anew.then(|| self.progress.snapshot().chunks);
+        let (start, binlogs) = self.begin(scene).await?;
         let begins_anew = start.from.inside.is_none();
         let semi_sync = self.semi_sync(&archive, &start).await?;
         let Start { file, position, from } = start;
@@ -438,6 +433,17 @@ impl Agent {
             spool: self.keeper.spool().filter(|_| self.options.semi_sync.mode == SemiSyncMode::Spool),
         };
         Ok(Prepared { voyage, watch, guard })
+    }
+
+    /// Chooses where to go on, and records what broke.
+    async fn begin(&self, mut scene: Scene<'_>) -> Result<(Start, Binlogs)> {
+        let broken = self.manner().broken.take().map(|(kind, text)| Error::new(kind, text));
+        let (Beginning { start, anew, gap }, binlogs) = Box::pin(scene.choose(broken)).await?;
+        if let Some(gap) = &gap {
+            self.record(scene.archive, gap).await?;
+        }
+        self.manner().begun_behind_a_break = anew.then(|| self.progress.snapshot().chunks);
+        Ok((start, binlogs))
     }
 
     fn dump_request(&self, archive: &Archive, file: &BinlogFile, position: u64, by_gtid: bool) -> DumpRequest {
