@@ -1,0 +1,62 @@
+//! The simulator: thousands of faulty histories, each made of one seed, and what the archive promises checked in each.
+//!
+//! The product's own code runs (`run` with all below it, `archive`, `timeline`), on one thread, against a model of a MySQL
+//! server (`server`, `talk`, `dump`) and of an object store (`store`), with simulated time. `history` makes things go
+//! wrong; `check` and `restore` judge. `BINVAULT_SIM_SEED` lives through one seed and shows it, `BINVAULT_SIM_HISTORIES`
+//! says how many (else as many as fit into 20 s).
+//!
+//! Needs the cargo feature `simulation`, which opens the product's doors.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test that is how things fail")]
+#![allow(clippy::print_stderr, reason = "the seeds, and what is shown with a test that fails")]
+
+mod agent;
+mod answers;
+mod check;
+mod dice;
+mod dump;
+mod event;
+mod history;
+mod restore;
+mod semi_sync;
+mod server;
+mod store;
+mod talk;
+mod world;
+
+use std::time::Duration;
+
+use binvault::clock;
+
+use crate::check::Counts;
+use crate::history::live;
+
+/// How long the suite looks for something wrong.
+const SHORT: Duration = Duration::from_secs(20);
+
+fn from_environment(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} is no number")))
+}
+
+#[test]
+fn no_history_breaks_a_promise() {
+    let one = from_environment("BINVAULT_SIM_SEED");
+    let many = from_environment("BINVAULT_SIM_HISTORIES");
+    let first = one.unwrap_or_else(|| if many.is_some() { 1 } else { clock::now_us() });
+    let last = first.saturating_add(if one.is_some() { 1 } else { many.unwrap_or(u64::MAX) });
+    let (begun, mut counts, mut lived) = (clock::monotonic(), Counts::default(), 0_u64);
+    for seed in first..last {
+        if one.is_none() && many.is_none() && begun.elapsed() > SHORT {
+            break;
+        }
+        let outcome = live(seed, None);
+        if one.is_some() {
+            eprintln!("{}", outcome.trace.join("\n"));
+        }
+        if let Some(wrong) = outcome.wrong {
+            panic!("seed {seed}: {wrong}\n\nsee it happen:\n  BINVAULT_SIM_SEED={seed} cargo test --features simulation --test sim no_history -- --nocapture\n");
+        }
+        counts.add(&outcome.counts);
+        lived += 1;
+    }
+    eprintln!("{lived} histories in {:.1} s: {counts:?}", begun.elapsed().as_secs_f32());
+}
