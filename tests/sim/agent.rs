@@ -56,6 +56,7 @@ impl Settings {
 pub(crate) struct Agent {
     id: &'static str,
     lives: u32,
+    epoch: usize,
     running: Option<Running>,
 }
 
@@ -67,7 +68,12 @@ struct Running {
 
 impl Agent {
     pub(crate) fn new(id: &'static str) -> Self {
-        Self { id, lives: 0, running: None }
+        Self { id, lives: 0, epoch: 0, running: None }
+    }
+
+    /// In which of the server's epochs it was started.
+    pub(crate) fn began_in(&self) -> usize {
+        self.epoch
     }
 
     pub(crate) fn runs(&self) -> bool {
@@ -77,6 +83,7 @@ impl Agent {
     /// Starts it; with a fuse it is killed within so many calls of the store.
     pub(crate) fn start(&mut self, world: &World, counter: impl Fn(Arc<Life>) -> Counter, settings: &Settings, shelf: &Arc<Shelf>, fuse: Option<u64>) {
         self.lives += 1;
+        self.epoch = lock(&world.server).epochs.len();
         let name = format!("{}{}", self.id, self.lives);
         world.note(|| format!("{name} starts"));
         let dead = CancellationToken::new();

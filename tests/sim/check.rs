@@ -44,7 +44,8 @@ pub(crate) fn goes_on(server: &Server, shelf: &Shelf) -> bool {
         return covered <= file.kept;
     }
     let oldest = &server.files[server.listed[0]];
-    let whole = file.closed && covered == file.written.bytes.len() as u64;
+    // Without its last event nobody can tell that nothing of the file is missing.
+    let whole = file.says_so && covered == file.written.bytes.len() as u64;
     whole && server.listed[0] == newest + 1 && oldest.number == file.number + 1 && oldest.epoch == file.epoch
 }
 

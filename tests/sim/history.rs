@@ -161,15 +161,17 @@ impl History {
         for index in 0..self.agents.len() {
             let world = Arc::clone(&self.world);
             if let Some(error) = self.agents[index].look(&world).await {
-                self.ended(&error).await;
+                let broke = self.agents[index].began_in() != lock(&world.server).epochs.len();
+                self.ended(&error, broke).await;
             }
         }
     }
 
     /// An agent has ended by itself. Where its archive cannot go on, another one is begun, as the hint says.
-    async fn ended(&mut self, error: &Error) {
+    /// `broke`: the server's history has broken in the agent's lifetime, so that what it follows is not the archive's end.
+    async fn ended(&mut self, error: &Error, broke: bool) {
         let shelf = self.shelf();
-        let excused = shelf.hides() || *lock(&self.world.sky) == Sky::LateListing;
+        let excused = broke || shelf.hides() || *lock(&self.world.sky) == Sky::LateListing;
         let goes_on = check::goes_on(&lock(&self.world.server), &shelf);
         let definite = matches!(error.kind(), Kind::Diverged | Kind::Purged | Kind::Corrupt);
         if !definite || (goes_on && !excused) {

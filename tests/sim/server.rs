@@ -25,8 +25,9 @@ pub(crate) struct File {
     /// Bytes that are there still; the others were lost in a crash.
     pub(crate) kept: u64,
     pub(crate) closed: bool,
+    /// Its last event says so; a crash leaves none.
+    pub(crate) says_so: bool,
     pub(crate) transactions: Vec<Transaction>,
-    pub(crate) previous: GtidSet,
     pub(crate) epoch: usize,
 }
 
@@ -123,8 +124,8 @@ impl Server {
             written,
             kept,
             closed: false,
+            says_so: false,
             transactions: Vec::new(),
-            previous,
             epoch,
         });
         self.listed.push(self.files.len() - 1);
@@ -172,7 +173,7 @@ impl Server {
 
     /// The transaction is committed in the engine, unless a crash or a reset came between.
     pub(crate) fn execute(&mut self, gtid: Option<&Gtid>, file: usize, end: u64) {
-        let there = self.listed.contains(&file) && self.files[file].kept >= end;
+        let there = self.epochs.len() == self.files[file].epoch + 1 && self.files[file].kept >= end;
         if let Some(gtid) = gtid.filter(|_| there) {
             self.executed.add(gtid);
         }
@@ -194,7 +195,7 @@ impl Server {
         let file = &mut self.files[active];
         last(&mut file.written);
         file.kept = file.written.bytes.len() as u64;
-        file.closed = true;
+        (file.closed, file.says_so) = (true, true);
     }
 
     /// A shutdown in good order.
