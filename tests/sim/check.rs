@@ -38,10 +38,14 @@ impl Counts {
 
 /// Whether the server still has what comes behind the archive's end.
 pub(crate) fn goes_on(server: &Server, shelf: &Shelf) -> bool {
+    // A tail that the server has lost stands in the way, however far the archive has come behind it.
+    if server.listed.iter().map(|index| &server.files[*index]).any(|file| shelf.covered(file) > file.kept) {
+        return false;
+    }
     let Some(newest) = server.files.iter().rposition(|file| shelf.covered(file) > 0) else { return true };
     let (file, covered) = (&server.files[newest], shelf.covered(&server.files[newest]));
     if server.listed.contains(&newest) {
-        return covered <= file.kept;
+        return true;
     }
     let oldest = &server.files[server.listed[0]];
     // Without its last event nobody can tell that nothing of the file is missing.

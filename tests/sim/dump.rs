@@ -84,7 +84,7 @@ pub(crate) async fn serve(
     tokio::select! {
         biased;
         () = line.ended.cancelled() => sender.wire.write(&framed(1, &[0xfe, 0, 0, 2, 0])).await,
-        heard = hear(&world, &line.life, reading) => heard,
+        heard = hear(&world, id, &line.life, reading) => heard,
         sent = sender.run(ask.by_gtid) => sent,
     }
 }
@@ -106,7 +106,7 @@ fn begin(world: &World, id: u32, session: &Session, ask: &Ask) -> Result<usize, 
 }
 
 /// Takes acknowledgements.
-async fn hear(world: &World, life: &str, mut reading: ReadHalf<DuplexStream>) -> io::Result<()> {
+async fn hear(world: &World, id: u32, life: &str, mut reading: ReadHalf<DuplexStream>) -> io::Result<()> {
     loop {
         let mut head = [0; 4];
         reading.read_exact(&mut head).await?;
@@ -118,7 +118,12 @@ async fn hear(world: &World, life: &str, mut reading: ReadHalf<DuplexStream>) ->
         let offset = u64::from_le_bytes(body[1..9].try_into().unwrap());
         let name = String::from_utf8_lossy(&body[9..]).into_owned();
         world.note(|| format!("{life} acknowledges {name}:{offset}"));
-        let file = lock(&world.server).find(&name);
+        // A name that came back after a reset is not the file that this dump has sent.
+        let file = {
+            let server = lock(&world.server);
+            let sent = server.dumps.get(&id).map_or(0, |dump| dump.file);
+            server.files.iter().take(sent + 1).rposition(|file| file.name() == name)
+        };
         if let Some(file) = file {
             acknowledge(world, life, (file, offset));
         }
