@@ -62,7 +62,10 @@ pub async fn open(options: &StoreOptions, cancel: &CancellationToken) -> Result<
 enum Place<'a> {
     Memory,
     Folder(&'a str),
-    Bucket { bucket: &'a str, prefix: &'a str },
+    Bucket {
+        bucket: &'a str,
+        prefix: &'a str,
+    },
     #[cfg(feature = "simulation")]
     Simulated(&'a str),
 }

@@ -81,7 +81,14 @@ impl Agent {
     }
 
     /// Starts it; with a fuse it is killed within so many calls of the store.
-    pub(crate) fn start(&mut self, world: &World, counter: impl Fn(Arc<Life>) -> Counter, settings: &Settings, shelf: &Arc<Shelf>, fuse: Option<u64>) {
+    pub(crate) fn start(
+        &mut self,
+        world: &World,
+        counter: impl Fn(Arc<Life>) -> Counter,
+        settings: &Settings,
+        shelf: &Arc<Shelf>,
+        fuse: Option<u64>,
+    ) {
         self.lives += 1;
         self.epoch = lock(&world.server).epochs.len();
         let name = format!("{}{}", self.id, self.lives);
@@ -188,7 +195,12 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
             wait_limit: Duration::from_secs(1),
             return_after: Duration::from_secs(2),
         },
-        store: StoreOptions { url: format!("simulated:{life}"), retry, call_timeout_ms: 3000, ..StoreOptions::default() },
+        store: StoreOptions {
+            url: format!("simulated:{life}"),
+            retry,
+            call_timeout_ms: 3000,
+            ..StoreOptions::default()
+        },
         recipients: keys().recipients(),
         once: false,
         base: None,

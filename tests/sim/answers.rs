@@ -77,13 +77,8 @@ fn binary_logs(server: &Server) -> Answer {
 
 fn status(server: &Server) -> Answer {
     let (file, end) = server.end();
-    let row = vec![
-        server.files[file].name(),
-        end.to_string(),
-        String::new(),
-        String::new(),
-        server.executed.to_string(),
-    ];
+    let row =
+        vec![server.files[file].name(), end.to_string(), String::new(), String::new(), server.executed.to_string()];
     Answer::Rows(vec!["File", "Position", "Binlog_Do_DB", "Binlog_Ignore_DB", "Executed_Gtid_Set"], vec![row])
 }
 

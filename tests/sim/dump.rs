@@ -8,6 +8,7 @@ use binvault::clock;
 use binvault::mysql::source::{format_description, heartbeat, rotate};
 use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf};
 
+use crate::semi_sync::At;
 use crate::server::{Dump, Server};
 use crate::talk::{Session, Wire, error};
 use crate::world::{Line, World, lock};
@@ -45,7 +46,8 @@ impl Ask {
             return Err("Client requested source to start replication from position > file size");
         }
         let fits = file.written.starts.contains(&self.position);
-        fits.then_some(index).ok_or("bogus data in log event; the first event '' at 4, the last event read from '' at 4")
+        fits.then_some(index)
+            .ok_or("bogus data in log event; the first event '' at 4, the last event read from '' at 4")
     }
 }
 
@@ -64,8 +66,9 @@ pub(crate) async fn serve(
         Err(text) => return wire.write(&framed(1, &error(FATAL, text))).await,
     };
     if session.semi_sync {
-        // The start says that everything before it has arrived.
-        acknowledge(&world, &line.life, (file, ask.position));
+        // The start says that everything before it has arrived. (Behind a reset that nobody has noticed yet, what stands
+        // before it is another's: nothing can be done about that, and nothing waits for it.)
+        acknowledge(&world, &line.life, (file, ask.position), None);
     }
     let (wire, reading) = wire.split_off(|stream| {
         let (reading, writing) = tokio::io::split(stream);
@@ -125,21 +128,19 @@ async fn hear(world: &World, id: u32, life: &str, mut reading: ReadHalf<DuplexSt
             server.files.iter().take(sent + 1).rposition(|file| file.name() == name)
         };
         if let Some(file) = file {
-            acknowledge(world, life, (file, offset));
+            acknowledge(world, life, (file, offset), Some((file, offset)));
         }
     }
 }
 
 /// A replica says that it has everything before a place: then the archive must have it, now.
-fn acknowledge(world: &World, life: &str, at: (usize, u64)) {
+fn acknowledge(world: &World, life: &str, at: At, said: Option<At>) {
     let shelf = lock(&world.lives).get(life).map(|life| Arc::clone(&life.shelf));
     let mut server = lock(&world.server);
     let released = server.plugin.as_ref().map_or_else(Vec::new, |plugin| plugin.waiting_until(at));
-    let told = released.into_iter().chain([at]);
-    for (file, offset) in told {
+    for (file, offset) in released.into_iter().chain(said) {
         let covered = shelf.as_ref().map_or(0, |shelf| shelf.covered(&server.files[file]));
-        // A dump may begin at a file's first event before anything of it is archived.
-        if covered < offset && offset > 4 {
+        if covered < offset {
             let name = server.files[file].name();
             world.wrong(format!("{life} acknowledged {name}:{offset}, of which the archive has {covered}"));
         }

@@ -113,7 +113,9 @@ enum Fate {
     /// Carried out, and the answer lost.
     Lost,
     /// Not carried out, or only when nobody waits any more.
-    Unanswered { late: bool },
+    Unanswered {
+        late: bool,
+    },
     /// Carried out, and the agent dies over it.
     Fatal,
 }

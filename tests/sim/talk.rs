@@ -53,7 +53,10 @@ impl<W: tokio::io::AsyncWrite + Unpin> Wire<W> {
         self.stream.write_all(left).await
     }
 
-    pub(crate) fn split_off<V>(self, other: impl FnOnce(W) -> (V, tokio::io::ReadHalf<DuplexStream>)) -> (Wire<V>, tokio::io::ReadHalf<DuplexStream>) {
+    pub(crate) fn split_off<V>(
+        self,
+        other: impl FnOnce(W) -> (V, tokio::io::ReadHalf<DuplexStream>),
+    ) -> (Wire<V>, tokio::io::ReadHalf<DuplexStream>) {
         let (writing, reading) = other(self.stream);
         (Wire { stream: writing, world: self.world, dice: self.dice }, reading)
     }
@@ -145,7 +148,9 @@ impl Talk {
                 0x12 | 0x1e => {
                     let Talk { world, id, line, wire, session, .. } = self;
                     let ask = Ask::parse(*code, body);
-                    world.note(|| format!("{} dumps {}:{} semi-sync {}", line.life, ask.file, ask.position, session.semi_sync));
+                    world.note(|| {
+                        format!("{} dumps {}:{} semi-sync {}", line.life, ask.file, ask.position, session.semi_sync)
+                    });
                     return serve(world, id, line, wire, session, ask).await;
                 }
                 other => panic!("command {other:#x}"),
