@@ -202,6 +202,7 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
             ..StoreOptions::default()
         },
         recipients: keys().recipients(),
+        spool: None,
         once: false,
         base: None,
     }

@@ -12,7 +12,7 @@ use crate::agent::keys;
 use crate::dice::Dice;
 use crate::event::VERSION;
 use crate::restore;
-use crate::server::{File, SERVER, Server};
+use crate::server::{SERVER, Server};
 use crate::store::Shelf;
 use crate::world::{World, lock};
 
@@ -118,14 +118,13 @@ pub(crate) async fn archive(
             exported(&archive, chunks, &written).await?;
         }
     }
-    restore::plans(world, &archive, dice, counts).await
+    restore::plans(world, shelf, &archive, dice, counts).await
 }
 
 /// The bytes that a file had.
 fn written(server: &Server, incarnation: &Incarnation) -> Result<Vec<u8>, String> {
-    let is_it = |file: &&File| file.name() == incarnation.file.as_str() && file.created_s == incarnation.created_s;
-    let file = server.files.iter().find(is_it).ok_or(format!("the server never had {incarnation}"))?;
-    Ok(file.written.bytes.clone())
+    let file = server.incarnation(incarnation).ok_or(format!("the server never had {incarnation}"))?;
+    Ok(server.files[file].written.bytes.clone())
 }
 
 /// Every object is of the bytes that its name says, overlapping or not.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use binvault::position::{Gtid, GtidSet, Sid, Tag};
+use binvault::position::{Gtid, GtidSet, Incarnation, Sid, Tag};
 use uuid::Uuid;
 
 use crate::event::Writer;
@@ -48,6 +48,7 @@ pub(crate) struct Transaction {
     /// Unlike a GTID it never comes again.
     pub(crate) id: u64,
     pub(crate) gtid: Option<Gtid>,
+    pub(crate) start: u64,
     pub(crate) end: u64,
     pub(crate) commit_us: u64,
 }
@@ -163,10 +164,11 @@ impl Server {
         let gtid = self.gtid_mode.then_some(Gtid { sid, gno: self.next_gno });
         self.next_gno += 1;
         let file = &mut self.files[active];
+        let start = file.kept;
         file.written.at(now_us);
         file.written.transaction(gtid.as_ref(), now_us, rows);
         file.kept = file.written.bytes.len() as u64;
-        let transaction = Transaction { id: self.last_id, gtid: gtid.clone(), end: file.kept, commit_us: now_us };
+        let transaction = Transaction { id: self.last_id, gtid: gtid.clone(), start, end: file.kept, commit_us: now_us };
         file.transactions.push(transaction);
         (gtid, active, file.kept)
     }
@@ -275,6 +277,12 @@ impl Server {
         self.executed = executed;
         self.next_gno = self.first_free();
         self.open_file(now_us);
+    }
+
+    /// The file of an incarnation, be it there or not.
+    pub(crate) fn incarnation(&self, wanted: &Incarnation) -> Option<usize> {
+        let is_it = |file: &File| file.created_s == wanted.created_s && file.name() == wanted.file.as_str();
+        self.files.iter().position(is_it)
     }
 
     /// What the database holds now.
