@@ -5,9 +5,9 @@
 //! belongs to the head's history. After a restore to just before an accident the restored server begins a new line, and
 //! the line with the accident stays a head of its own: nothing of it gets into the new head's lineage.
 
-use crate::archive::{Archive, FileState, Seam};
+use crate::archive::{Archive, BaseManifest, FileState, Seam};
 use crate::error::{Error, Kind, Result};
-use crate::position::{CommitTime, GtidSet, Position, ServerUuid};
+use crate::position::{CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 
 /// A run of one server's files without a break.
 #[derive(Debug, Clone)]
@@ -249,6 +249,43 @@ impl Lines {
             .max_by_key(|(covers, adds, commit, index, _)| (*covers, *adds, *commit, *index))
             .map(|best| (best.3, best.4))
     }
+}
+
+impl Lines {
+    /// Whether a base backup was taken in one of these segments' histories, as far as its place tells. GTIDs alone do not:
+    /// after a reset, or the loss of a tail, other transactions have them.
+    pub(super) fn belongs(&self, base: &BaseManifest, segments: &[Segment]) -> bool {
+        let Some(place) = base.coordinates.incarnation() else { return true };
+        let of_server = |line: &&Line| line.server == base.server;
+        let at = |line: &Line| line.files.iter().position(|file| *file.incarnation() == place);
+        let has = |line: &&Line| at(line).is_some();
+        // A file that ended before the place: what stood there was lost in a crash, and with it what the backup has of it.
+        let lost = |line: &Line| {
+            at(line).is_some_and(|index| {
+                let ended = line.files.len() > index.saturating_add(1);
+                ended && line.files.get(index).is_some_and(|file| file.contiguous_end() < base.coordinates.position)
+            })
+        };
+        let mut own = segments.iter().filter_map(|segment| self.lines.get(segment.line)).filter(of_server).peekable();
+        if own.peek().is_none() {
+            // Of a server that has no part in it: a replica, say.
+            return !self.lines.iter().filter(of_server).any(|line| has(&line));
+        }
+        if self.lines.iter().filter(of_server).any(|line| has(&line)) {
+            return own.any(|line| has(&line) && !lost(line));
+        }
+        // Taken before archiving began, or not archived yet.
+        own.all(|line| {
+            let (first, last) = (line.files.first(), line.files.last());
+            let before = first.is_some_and(|first| in_order(&place, first.incarnation()));
+            before || last.is_some_and(|last| in_order(last.incarnation(), &place))
+        })
+    }
+}
+
+/// Whether a server may have written one file before the other, without a reset between them.
+fn in_order(earlier: &Incarnation, later: &Incarnation) -> bool {
+    earlier.file < later.file && earlier.created_s <= later.created_s
 }
 
 /// Whether `later` holds everything of `line` and more, or the same and was written later.
