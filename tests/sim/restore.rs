@@ -156,7 +156,13 @@ impl<'a> Judge<'a> {
     fn plan(&self, plan: &Plan, upto: usize) -> Result<(), String> {
         let coordinates = &plan.base.coordinates;
         let begin = coordinates.incarnation().and_then(|incarnation| self.server.incarnation(&incarnation));
-        let mut reached = self.server.state_at(begin.ok_or("a base of nothing")?, coordinates.position);
+        let begin = begin.ok_or("a base of nothing")?;
+        let [epoch, wanted] = [begin, self.end.0].map(|file| self.server.files[file].epoch);
+        if epoch != wanted && self.shelf.covered(&self.server.files[begin]) == 0 {
+            // Taken behind a break, in a file of which the archive has nothing: it cannot know.
+            return Ok(());
+        }
+        let mut reached = self.server.state_at(begin, coordinates.position);
         for play in &plan.playlist.files {
             let file = self.server.incarnation(&play.chunks.incarnation).ok_or("a file of nothing")?;
             for one in &self.server.files[file].transactions {

@@ -168,7 +168,8 @@ impl Server {
         file.written.at(now_us);
         file.written.transaction(gtid.as_ref(), now_us, rows);
         file.kept = file.written.bytes.len() as u64;
-        let transaction = Transaction { id: self.last_id, gtid: gtid.clone(), start, end: file.kept, commit_us: now_us };
+        let transaction =
+            Transaction { id: self.last_id, gtid: gtid.clone(), start, end: file.kept, commit_us: now_us };
         file.transactions.push(transaction);
         (gtid, active, file.kept)
     }
