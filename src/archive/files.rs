@@ -129,7 +129,8 @@ impl Archive {
                 Err(_) => strangers.push(object.key),
             }
         }
-        chunks.sort_by_key(|chunk| (chunk.name.range, chunk.name.digest.clone()));
+        // By name, so that what is chosen of equal ranges hangs on the digest last of all.
+        chunks.sort_by_key(|chunk| (chunk.name.range, chunk.name.high_commit, chunk.name.digest.clone()));
         let ranges: Vec<ByteRange> = chunks.iter().map(|chunk| chunk.name.range).collect();
         let cover = Cover::of(&ranges);
         Ok(FileChunks { server: *server, incarnation: incarnation.clone(), chunks, cover, strangers })

@@ -26,6 +26,7 @@ mod world;
 use std::time::Duration;
 
 use binvault::clock;
+use binvault::simulation::Bug;
 
 use crate::check::Counts;
 use crate::history::live;
@@ -35,6 +36,11 @@ const SHORT: Duration = Duration::from_secs(20);
 
 /// So many broken histories tell enough.
 const BROKEN_MAX: usize = 10;
+
+/// Histories that are lived through twice.
+const HISTORIES_TWICE: u64 = 400;
+/// A planted bug must show in fewer.
+const SEEDS_FOR_A_BUG: u64 = 1000;
 
 fn from_environment(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} is no number")))
@@ -62,6 +68,39 @@ fn no_history_breaks_a_promise() {
     }
     eprintln!("{lived} histories in {:.1} s: {counts:?}", begun.elapsed().as_secs_f32());
     assert!(broken.is_empty(), "promises were broken:\n\n{}\n", broken.join("\n\n"));
+}
+
+#[test]
+fn a_history_is_its_seed_and_nothing_else() {
+    for seed in 0..HISTORIES_TWICE {
+        let [one, other] = [live(seed, None).trace, live(seed, None).trace];
+        let differ = one.iter().zip(&other).find(|(one, other)| one != other);
+        assert!(differ.is_none() && one.len() == other.len(), "seed {seed} gives two histories: {differ:#?}");
+    }
+}
+
+/// A bug that is planted is found, and found for what it is.
+fn finds(bug: Bug, words: &[&str]) {
+    let found = (1..SEEDS_FOR_A_BUG).find_map(|seed| Some((seed, live(seed, Some(bug)).wrong?)));
+    let (seed, wrong) = found.unwrap_or_else(|| panic!("{SEEDS_FOR_A_BUG} histories do not show {bug:?}"));
+    eprintln!("{bug:?} is found by seed {seed}: {wrong}");
+    assert!(words.iter().any(|word| wrong.contains(word)), "{bug:?} is found, but for another reason: {wrong}");
+    assert!(live(seed, None).wrong.is_none(), "seed {seed} is broken without {bug:?}, too");
+}
+
+#[test]
+fn an_acknowledgement_before_the_bytes_are_durable_is_found() {
+    finds(Bug::AckBeforeDurable, &["acknowledged", "durable"]);
+}
+
+#[test]
+fn overlapping_chunks_that_give_their_bytes_twice_are_found() {
+    finds(Bug::OverlapTwice, &["a block for", "differ"]);
+}
+
+#[test]
+fn a_reset_that_nobody_notices_is_found() {
+    finds(Bug::ResetUnnoticed, &["does not catch up"]);
 }
 
 /// What shows a seed's history.

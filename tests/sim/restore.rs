@@ -3,7 +3,7 @@
 
 use binvault::archive::{Archive, BaseManifest, ReadOptions};
 use binvault::error::Kind;
-use binvault::position::{CommitTime, GtidSet, Position};
+use binvault::position::{BinlogFile, CommitTime, GtidSet, Position};
 use binvault::timeline::{Edge, Lines, Plan, PlanOptions, Target, plan};
 
 use crate::agent::keys;
@@ -128,8 +128,12 @@ impl<'a> Judge<'a> {
                 Some(Wish { target: Target::Time(time), edge: Some(edge), upto: upto.unwrap_or(self.history.len()) })
             }
             _ => {
-                let file = self.file_of(transaction)?;
-                let file = binvault::position::BinlogFile::new(&self.server.files[file].name()).unwrap();
+                let index = self.file_of(transaction)?;
+                let files = &self.server.files;
+                let name = files[index].name();
+                // A name means its newest file.
+                let newest = !files[index + 1..=self.end.0].iter().any(|file| file.name() == name);
+                let file = BinlogFile::new(&name).ok().filter(|_| newest && self.shelf.covered(&files[index]) > 0)?;
                 let target = Target::At(Position { file, offset: transaction.end });
                 Some(Wish { target, edge: None, upto: chosen + 1 })
             }

@@ -237,6 +237,11 @@ impl Store for Counter {
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StoreError> {
+        // Whether a chunk's size is asked hangs on its size, and that on what age adds to each header by lot: so it
+        // costs neither time nor luck.
+        if key.as_str().starts_with("chunks/") && !self.life.dead.is_cancelled() {
+            return self.life.shelf.objects.head(key).await;
+        }
         let fate = self.begin("head", key.as_str()).await?;
         let found = self.life.shelf.objects.head(key).await?;
         self.end(fate, found).await
