@@ -5,6 +5,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::simulation;
+
 /// A point on the monotonic clock.
 pub type Instant = tokio::time::Instant;
 
@@ -17,6 +19,9 @@ pub fn monotonic() -> Instant {
 /// Wall clock: microseconds since 1970, UTC. Zero if the clock stands before that.
 #[expect(clippy::disallowed_methods, reason = "this is the seam")]
 pub fn now_us() -> u64 {
+    if let Some(simulated) = simulation::now_us() {
+        return simulated;
+    }
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))

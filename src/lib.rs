@@ -43,7 +43,7 @@
 //! | [`chunk`] | the stored format: names, metadata, sealing and opening; pure |
 //! | [`store`] | named immutable objects in a folder, in S3, in memory |
 //! | [`mysql`] | what MySQL says, as its client, its replica and its source: login, queries, the dump, events, rows |
-//! | [`retry`], [`clock`], [`position`], [`error`] | the ground floor |
+//! | [`retry`], [`clock`], [`threads`], [`simulation`], [`position`], [`error`] | the ground floor |
 //!
 //! Imports run downward only, siblings never import each other; `tests/layering.rs` holds the sources to it, and to the
 //! sizes of files and functions.
@@ -91,7 +91,9 @@ pub mod retry;
 pub mod run;
 pub mod serve;
 pub mod ship;
+pub mod simulation;
 pub mod status;
 pub mod store;
+pub mod threads;
 pub mod timeline;
 pub mod verify;

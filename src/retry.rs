@@ -14,7 +14,7 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
+use crate::{clock, simulation};
 
 /// How to try again. Times are milliseconds.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +61,8 @@ impl Schedule {
         let inner = backoff::ExponentialBackoff {
             current_interval: first,
             initial_interval: first,
-            randomization_factor: options.jitter.clamp(0.0, 1.0),
+            // The crate draws from the system's chance, which no seed decides.
+            randomization_factor: if simulation::is_on() { 0.0 } else { options.jitter.clamp(0.0, 1.0) },
             multiplier: options.factor.max(1.0),
             max_interval: max,
             // The limits are the loop's, on our own clock.

@@ -233,10 +233,11 @@ impl Agent {
         let (archive, server) = (voyage.archive.clone(), voyage.server);
         tracing::debug!(%server, archive = %archive.id(), "generation begins");
         let watching = CancellationToken::new();
-        let mut watcher = tokio::spawn(watch.run(watching.clone()));
+        let mut watcher = AbortOnDropHandle::new(tokio::spawn(watch.run(watching.clone())));
         let guarding = guard.map(|guard| AbortOnDropHandle::new(tokio::spawn(guard.run(watching.clone()))));
         let broke_down = |panic| Error::failed("the watcher broke down").source(panic);
         let shipped = tokio::select! {
+            biased;
             shipped = ship(&self.options.ship, voyage) => shipped,
             // It ends by itself only for a reason.
             watch = &mut watcher => {

@@ -22,6 +22,7 @@
 
 mod acknowledge;
 mod buffers;
+mod changes;
 mod commit;
 mod cut;
 mod failpoint;
@@ -49,6 +50,7 @@ use crate::mysql::RawStream;
 use crate::position::{GtidSet, Position, ServerUuid};
 use crate::store::spool::Spool;
 
+pub use changes::Follower;
 pub use ledger::Ledger;
 pub use progress::{Durable, Progress, Snapshot, Stage};
 pub use semi_sync::SemiSync;

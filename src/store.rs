@@ -23,6 +23,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use key::Key;
+#[cfg(feature = "simulation")]
+pub use open::simulated;
 pub use open::{StoreOptions, open};
 pub use read::{Entry, Listing, get_all, get_known, list_all, list_collect};
 

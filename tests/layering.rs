@@ -28,7 +28,7 @@ const LAYERS: &[Layer] = &[
     Layer { modules: &["archive"], peers: false },
     Layer { modules: &["chunk", "store", "mysql"], peers: false },
     Layer { modules: &["retry"], peers: false },
-    Layer { modules: &["position", "clock"], peers: true },
+    Layer { modules: &["position", "clock", "threads", "simulation"], peers: true },
     Layer { modules: &["error"], peers: false },
 ];
 

@@ -62,7 +62,8 @@ impl Archive {
         let listing = listing.map_err(Error::from).context(|| "list agents/".into())?;
         let mut beacons = Vec::new();
         for object in listing.objects {
-            let body = store::get_all(self.store().as_ref(), &object.key, BYTES_MAX).await.map_err(Error::from)?;
+            // Whole in one read: its size may have changed since it was listed.
+            let body = self.store().get_range(&object.key, 0, BYTES_MAX).await.map_err(Error::from)?;
             match serde_json::from_slice::<Beacon>(&body) {
                 Ok(beacon) => beacons.push(beacon),
                 Err(error) => tracing::warn!(key = %object.key, %error, "a beacon cannot be read"),

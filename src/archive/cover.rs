@@ -4,6 +4,7 @@
 //! range, so the cover takes, at each place, the one that reaches farthest.
 
 use crate::position::ByteRange;
+use crate::simulation::{Bug, planted};
 
 /// A part of a file and the chunk to take it from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,8 @@ impl Cover {
             }
             match best {
                 Some((index, range)) => {
-                    cover.pieces.extend(ByteRange::new(reach, range.end()).map(|take| Piece { index, take }));
+                    let from = if planted(Bug::OverlapTwice) { range.start() } else { reach };
+                    cover.pieces.extend(ByteRange::new(from, range.end()).map(|take| Piece { index, take }));
                     reach = range.end();
                 }
                 None => {

@@ -1,6 +1,6 @@
 //! Servers, files and chunks, as the listing shows them.
 
-use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, OBJECT_BYTES_MAX, read_header};
+use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, Link, OBJECT_BYTES_MAX, read_header};
 use crate::error::{Context, Error, Result};
 use crate::position::{ByteRange, CommitTime, Incarnation, ServerUuid};
 use crate::store::{self, Key, ListDepth, ObjectMeta};
@@ -57,6 +57,25 @@ impl FileChunks {
     }
 }
 
+/// Each file behind the one that it follows, if that is there; else in the order given. None is lost.
+fn behind_links(files: Vec<(Incarnation, Option<Link>)>) -> Vec<Incarnation> {
+    let before = |file: &Incarnation, link: &Option<Link>| {
+        link.as_ref().is_some_and(|link| link.file == file.file && link.created_s == file.created_s)
+    };
+    let is_root = |link: &Option<Link>| !files.iter().any(|(file, _)| before(file, link));
+    let mut out: Vec<Incarnation> = Vec::with_capacity(files.len());
+    // The next to be taken is the last; links that lead round leave no root, and are taken in the end as they come.
+    let mut next: Vec<&Incarnation> = files.iter().rev().map(|(file, _)| file).collect();
+    next.extend(files.iter().rev().filter(|(_, link)| is_root(link)).map(|(file, _)| file));
+    while let Some(file) = next.pop() {
+        if !out.contains(file) {
+            out.push(file.clone());
+            next.extend(files.iter().rev().filter(|(_, link)| before(file, link)).map(|(follower, _)| follower));
+        }
+    }
+    out
+}
+
 impl Archive {
     /// The servers that chunks are of, sorted.
     pub async fn servers(&self) -> Result<Vec<ServerUuid>> {
@@ -81,7 +100,21 @@ impl Archive {
             }
         }
         files.sort();
-        Ok(files)
+        // In time, numbers go up; where they do not, the server was reset, or its clock was set back: the links tell.
+        if files.is_sorted_by(|earlier, later| earlier.file <= later.file) {
+            return Ok(files);
+        }
+        let mut linked = Vec::with_capacity(files.len());
+        for file in files {
+            let chunks = self.chunks(server, &file).await?;
+            let link = match chunks.first() {
+                // A damaged one is found and named where its bytes are wanted.
+                Some(first) => self.meta(first).await.ok().and_then(|meta| meta.follows),
+                None => None,
+            };
+            linked.push((file, link));
+        }
+        Ok(behind_links(linked))
     }
 
     /// The chunks of a file.
@@ -96,7 +129,8 @@ impl Archive {
                 Err(_) => strangers.push(object.key),
             }
         }
-        chunks.sort_by_key(|chunk| (chunk.name.range, chunk.name.digest.clone()));
+        // By name, so that what is chosen of equal ranges hangs on the digest last of all.
+        chunks.sort_by_key(|chunk| (chunk.name.range, chunk.name.high_commit, chunk.name.digest.clone()));
         let ranges: Vec<ByteRange> = chunks.iter().map(|chunk| chunk.name.range).collect();
         let cover = Cover::of(&ranges);
         Ok(FileChunks { server: *server, incarnation: incarnation.clone(), chunks, cover, strangers })
@@ -152,5 +186,39 @@ impl Archive {
             "it was copied here from another archive: move it out; or, if binvault.json was lost and made anew, \
              write the chunks' archive id into it",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::BinlogFile;
+
+    fn file(number: u64, created_s: u32) -> Incarnation {
+        Incarnation { file: BinlogFile::new(&format!("b.{number:06}")).unwrap(), created_s }
+    }
+
+    fn linked(files: &[(u64, u32, Option<(u64, u32)>)]) -> Vec<(u64, u32)> {
+        let link = |(number, created_s)| Link { file: file(number, 0).file, created_s, end: 9 };
+        let mut all: Vec<_> =
+            files.iter().map(|(n, created, follows)| (file(*n, *created), follows.map(link))).collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        behind_links(all).iter().map(|file| (file.file.number(), file.created_s)).collect()
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_change_the_order_of_files() {
+        let back = [(1, 100, None), (2, 200, Some((1, 100))), (3, 50, Some((2, 200))), (4, 60, Some((3, 50)))];
+        assert_eq!(linked(&back), [(1, 100), (2, 200), (3, 50), (4, 60)]);
+        let reset = [(5, 10, None), (6, 20, Some((5, 10))), (1, 30, None), (2, 40, Some((1, 30)))];
+        assert_eq!(linked(&reset), [(5, 10), (6, 20), (1, 30), (2, 40)]);
+    }
+
+    #[test]
+    fn no_file_is_lost_whatever_links_say() {
+        let round = [(1, 10, Some((2, 20))), (2, 20, Some((1, 10))), (3, 30, Some((9, 9)))];
+        assert_eq!(linked(&round), [(3, 30), (1, 10), (2, 20)]);
+        let two_followers = [(1, 10, None), (3, 30, Some((1, 10))), (2, 20, Some((1, 10)))];
+        assert_eq!(linked(&two_followers), [(1, 10), (2, 20), (3, 30)]);
     }
 }

@@ -171,7 +171,8 @@ impl Archive {
             None => None,
         };
         let last = match chunks.last_contiguous() {
-            Some(chunk) if chunk.name.range.start() == 0 => first.clone(),
+            // A file may have several first chunks, and they tell of different ends.
+            Some(chunk) if chunks.first() == Some(chunk) => first.clone(),
             Some(chunk) => Some(self.meta(chunk).await?),
             None => None,
         };

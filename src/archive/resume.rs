@@ -104,37 +104,69 @@ impl Archive {
         }
         let high_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
         let places = resume_files(&files, from == 0).into_iter();
-        Ok(places.map(|file| ResumePoint { inside: file.map(inside), follows: None, high_commit }).collect())
+        Ok(places.map(|place| ResumePoint { inside: place.inside(), follows: None, high_commit }).collect())
     }
 }
 
-/// The files to go on from, the earliest first; `None` stands for the server's oldest file, from its first byte.
+/// A place to go on from.
+#[derive(Debug, Clone, Copy)]
+enum Place<'a> {
+    /// The server's oldest file, from its first byte.
+    Oldest,
+    /// Behind the last contiguous byte of a file.
+    Behind(&'a FileState),
+    /// The first byte of a file of which nothing is there, but which another one follows.
+    Missing(&'a Link),
+}
+
+impl Place<'_> {
+    fn inside(self) -> Option<ResumeInFile> {
+        match self {
+            Self::Oldest => None,
+            Self::Behind(file) => Some(inside(file)),
+            Self::Missing(Link { file, created_s, .. }) => Some(ResumeInFile {
+                incarnation: Incarnation { file: file.clone(), created_s: *created_s },
+                end: 0,
+                resume: 0,
+                open: None,
+                previous: GtidSet::new(),
+                since_start: GtidSet::new(),
+                closes: None,
+            }),
+        }
+    }
+}
+
+/// The places to go on from, the earliest first.
 ///
 /// The newest file is one; every hole before it gives another: the file that has it, or the last one before it. That a
-/// file is not there at all may mean that it was on its way, all of it, when the agent died. Going back ends where a
-/// file begins a run of its own. `all` says that nothing was archived before the first of `files`.
-fn resume_files(files: &[FileState], all: bool) -> Vec<Option<&FileState>> {
-    let mut places: Vec<Option<&FileState>> = Vec::new();
+/// file is not there at all may mean that it was on its way, all of it, when the agent died: where the file before it
+/// leads to it no more, its own first byte serves. Going back ends where a file begins a run of its own. `all` says that
+/// nothing was archived before the first of `files`.
+fn resume_files(files: &[FileState], all: bool) -> Vec<Place<'_>> {
+    let mut places = Vec::new();
     for (index, file) in files.iter().enumerate().rev() {
         if file.contiguous_end() > 0 && (places.is_empty() || !file.holes().is_empty()) {
-            places.push(Some(file));
+            places.push(Place::Behind(file));
         }
         let before = index.checked_sub(1).and_then(|before| files.get(before));
-        match &file.seam {
-            Seam::Begins | Seam::Branches { .. } => break,
-            Seam::Joined => {}
-            Seam::Missing { .. } | Seam::Unknown => match before {
-                Some(before) if before.contiguous_end() > 0 => places.push(Some(before)),
-                // Without its first chunk: what comes before it is looked at next.
-                Some(_) => {}
-                // The very first chunk was on its way.
-                None if all && file.seam == Seam::Unknown => places.push(None),
-                None => {}
-            },
+        match (&file.seam, before) {
+            (Seam::Begins | Seam::Branches { .. }, _) => break,
+            (Seam::Joined, _) => {}
+            (Seam::Missing { wanted, have: 0 }, before) if all || before.is_some() => {
+                places.push(Place::Missing(wanted));
+                places.extend(before.filter(|before| before.contiguous_end() > 0).map(Place::Behind));
+            }
+            (_, Some(before)) if before.contiguous_end() > 0 => places.push(Place::Behind(before)),
+            // Without its first chunk: what comes before it is looked at next.
+            (_, Some(_)) => {}
+            // The very first chunk was on its way.
+            (Seam::Unknown, None) if all => places.push(Place::Oldest),
+            (_, None) => {}
         }
     }
     if places.is_empty() {
-        places.push(None);
+        places.push(Place::Oldest);
     }
     places.reverse();
     places

@@ -26,10 +26,11 @@ const TEXTS: &[(&str, Kind, bool, &str)] = &[
         false,
         "raise binlog_expire_logs_seconds on the server; a fresh base backup has to close the gap",
     ),
+    // Passing, since the list that the agent chose from was older: asked anew, the server's list decides.
     (
         "Could not find first log file name",
         Kind::Purged,
-        false,
+        true,
         "the server has purged or reset its binlogs, or is another server: compare SHOW BINARY LOGS with `binvault list`",
     ),
     ("could not find next log", Kind::Diverged, false, "the server's binlogs were reset or removed by hand"),
@@ -110,7 +111,7 @@ mod tests {
                 .concat();
         let error = dump_error(&packet);
         assert_eq!(error.kind(), Kind::Purged);
-        assert!(!error.is_retryable());
+        assert!(error.is_retryable(), "purged between the list and the dump: the list decides");
         assert!(error.to_string().contains("1236: Could not find"), "{error}");
         let anonymous =
             "Cannot replicate anonymous transaction when AUTO_POSITION = 1, at file ./b.000003, position 407.";

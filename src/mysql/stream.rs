@@ -59,6 +59,9 @@ pub enum Stream {
     TlsTcp(Box<TlsStream<TcpStream>>),
     /// TLS over a unix socket.
     TlsUnix(Box<TlsStream<UnixStream>>),
+    /// A pipe to a simulated server, which passes for a unix socket.
+    #[cfg(feature = "simulation")]
+    Simulated(tokio::io::DuplexStream),
 }
 
 impl Stream {
@@ -67,6 +70,12 @@ impl Stream {
     /// # Errors
     /// [`Kind::Unreachable`].
     pub async fn open(address: &Address) -> Result<Self> {
+        #[cfg(feature = "simulation")]
+        if let Address::Socket(path) = address
+            && let Some(connecting) = crate::simulation::connect(path)
+        {
+            return connecting.await.map(Self::Simulated).map_err(|error| unreachable(address, error));
+        }
         match address {
             Address::Socket(path) => match UnixStream::connect(path).await {
                 Ok(stream) => Ok(Self::Unix(stream)),
@@ -88,12 +97,18 @@ impl Stream {
             Self::Unix(_) | Self::TlsUnix(_) => return true,
             Self::Tcp(tcp) => tcp,
             Self::TlsTcp(tls) => tls.get_ref().0,
+            #[cfg(feature = "simulation")]
+            Self::Simulated(_) => return true,
         };
         tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
     }
 
     /// Whether it is a unix socket.
     pub fn is_unix(&self) -> bool {
+        #[cfg(feature = "simulation")]
+        if matches!(self, Self::Simulated(_)) {
+            return true;
+        }
         matches!(self, Self::Unix(_) | Self::TlsUnix(_))
     }
 }
@@ -142,6 +157,8 @@ macro_rules! on_inner {
             Stream::Unix($inner) => $call,
             Stream::TlsTcp($inner) => $call,
             Stream::TlsUnix($inner) => $call,
+            #[cfg(feature = "simulation")]
+            Stream::Simulated($inner) => $call,
         }
     };
 }

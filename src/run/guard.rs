@@ -105,6 +105,7 @@ impl Guard {
             }
         };
         tokio::select! {
+            biased;
             turn = Box::pin(decided) => Some(turn),
             () = ended => {
                 // In trouble the source is to be released too; it may be gone itself.
@@ -149,7 +150,7 @@ impl Guard {
                     let pause = if protected_since.is_some() { POLL } else { POLL_SOON };
                     ask_at = clock::monotonic().checked_add(pause).unwrap_or(ask_at);
                 }
-                _ = changes.changed() => {}
+                () = changes.changed() => {}
             }
         }
     }

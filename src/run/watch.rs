@@ -19,6 +19,7 @@ use crate::mysql::members::{primary, takes_writes};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{Position, ServerUuid};
 use crate::ship::{Ledger, Progress};
+use crate::simulation::{Bug, planted};
 
 /// How long the last question and the last beacon may take each.
 const LAST_WORD_LIMIT: Duration = Duration::from_secs(3);
@@ -92,8 +93,9 @@ impl Watch {
             }
             let paused = async {
                 tokio::select! {
-                    () = clock::sleep(self.agent.poll_interval) => false,
+                    biased;
                     () = changed(&mut protection) => true,
+                    () = clock::sleep(self.agent.poll_interval) => false,
                 }
             };
             match end.run_until_cancelled(paused).await {
@@ -123,6 +125,7 @@ impl Watch {
             let position = Position { file: parse_file(&status.file)?, offset: status.position };
             if let Some(archived) =
                 archived.filter(|archived| archived.file.base() == position.file.base() && position < *archived)
+                && !planted(Bug::ResetUnnoticed)
             {
                 let message = format!("the server's binlog ends at {position}, but {archived} is archived of it");
                 self.reset = Some(Error::new(Kind::Diverged, message));

@@ -51,7 +51,7 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             () = semi_sync.turn.cancelled() => return Ok(()),
-            changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            () = changes.changed() => {}
             () = done.cancelled() => {
                 if semi_sync.due().is_none() {
                     return Ok(());

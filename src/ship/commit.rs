@@ -12,6 +12,7 @@ use super::semi_sync::SemiSync;
 use crate::chunk::ChunkMeta;
 use crate::error::{Error, Result};
 use crate::position::Position;
+use crate::simulation::{Bug, planted};
 use crate::store::Key;
 
 /// A chunk on its way to the store.
@@ -34,7 +35,11 @@ pub(super) async fn run(
     pieces: Option<Arc<Pieces>>,
 ) -> Result<()> {
     while let Some(InFlight { meta, object_bytes, stored, .. }) = chunks.recv().await {
-        stored.await.map_err(|panic| Error::failed("an upload broke down").source(panic))??;
+        if planted(Bug::AckBeforeDurable) {
+            stored.detach();
+        } else {
+            stored.await.map_err(|panic| Error::failed("an upload broke down").source(panic))??;
+        }
         failpoint::pass("commit");
         if let Some(semi_sync) = &semi_sync {
             semi_sync.committed(&meta);

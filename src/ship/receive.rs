@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, ReadHalf};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ShipOptions;
+use super::changes::Follower;
 use super::failpoint;
 use super::lane::Lane;
 use super::progress::Progress;
@@ -112,7 +112,7 @@ struct ReceiveStage {
     reader: DumpReader,
     socket: ReadHalf<Stream>,
     semi_sync: Option<Arc<SemiSync>>,
-    changes: Option<watch::Receiver<()>>,
+    changes: Option<Follower>,
     chunks: Lane,
     pieces: Option<Lane>,
     until: Option<Position>,
@@ -141,13 +141,9 @@ impl ReceiveStage {
             }
         };
         let changed = async {
-            // The sender lives as long as we do.
-            let changed = match changes {
-                Some(changes) => changes.changed().await.is_ok(),
-                None => false,
-            };
-            if !changed {
-                std::future::pending::<()>().await;
+            match changes {
+                Some(changes) => changes.changed().await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {

@@ -20,6 +20,7 @@ use crate::chunk::keys::Recipients;
 use crate::chunk::{ChunkMeta, ChunkName, seal};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::threads;
 
 /// How to seal.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +109,7 @@ pub(super) async fn run(
 }
 
 fn compress(mut sealer: Sealer, raw: Buffer) -> JoinHandle<Result<Sealer>> {
-    tokio::task::spawn_blocking(move || {
+    threads::run(move || {
         failpoint::pass("seal");
         sealer.compressor.frame(&raw, &mut sealer.frame)?;
         Ok(sealer)
@@ -158,7 +159,7 @@ impl Finisher {
         self.progress.blocked(Stage::Seal, since);
         let full = std::mem::replace(body, std::mem::take(&mut self.spare_body));
         let recipients = Arc::clone(&self.recipients);
-        let sealing = tokio::task::spawn_blocking(move || {
+        let sealing = threads::run(move || {
             failpoint::pass("seal");
             let sealed = seal(&meta, &recipients, &full, std::mem::take(&mut object))?;
             *object = sealed.object;

@@ -10,9 +10,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{Changes, Follower};
 use super::ledger::Ledger;
 use crate::chunk::ChunkMeta;
 use crate::clock::{self, Instant};
@@ -32,7 +32,7 @@ pub struct SemiSync {
     pub turn: CancellationToken,
     slots: usize,
     state: Mutex<State>,
-    changed: watch::Sender<()>,
+    changed: Changes,
 }
 
 #[derive(Debug, Default)]
@@ -51,12 +51,12 @@ impl SemiSync {
     pub fn new(is_replica: bool, ledger: Arc<Ledger>, durable: Option<Position>, slots: usize) -> Arc<Self> {
         let state = Mutex::new(State { durable, ..State::default() });
         let turn = CancellationToken::new();
-        Arc::new(Self { is_replica, ledger, turn, slots: slots.max(1), state, changed: watch::Sender::new(()) })
+        Arc::new(Self { is_replica, ledger, turn, slots: slots.max(1), state, changed: Changes::default() })
     }
 
     /// Follows every change.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+    pub fn changes(&self) -> Follower {
+        self.changed.follow()
     }
 
     /// Since when the server has been waiting for its oldest acknowledgement.
@@ -72,7 +72,7 @@ impl SemiSync {
     /// Asks for the open chunk to be cut now.
     pub fn flush(&self) {
         self.lock().flush = true;
-        self.changed.send_replace(());
+        self.changed.tell();
     }
 
     /// Whether that was asked; the asking is over then.
@@ -93,7 +93,7 @@ impl SemiSync {
             _ => state.asked.push_back((position, clock::monotonic())),
         }
         drop(state);
-        self.changed.send_replace(());
+        self.changed.tell();
     }
 
     /// A chunk was cut.
@@ -114,7 +114,7 @@ impl SemiSync {
         state.in_flight = state.in_flight.saturating_sub(1);
         state.durable = Some(Position { file: meta.file.clone(), offset: meta.end });
         drop(state);
-        self.changed.send_replace(());
+        self.changed.tell();
     }
 
     /// What is to be acknowledged now: the durable position, if the server waits for one up to there.
@@ -133,7 +133,7 @@ impl SemiSync {
         state.acknowledged = Some(position);
         drop(state);
         self.ledger.acknowledged();
-        self.changed.send_replace(());
+        self.changed.tell();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

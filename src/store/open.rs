@@ -46,6 +46,8 @@ impl Default for StoreOptions {
 /// `Config` for a URL or options that cannot be used, and what the kind of store says.
 pub async fn open(options: &StoreOptions, cancel: &CancellationToken) -> Result<SharedStore, StoreError> {
     let store: SharedStore = match Place::parse(&options.url)? {
+        #[cfg(feature = "simulation")]
+        Place::Simulated(name) => simulated::find(name)?,
         Place::Memory => Arc::new(MemoryStore::new()),
         Place::Folder(path) => Arc::new(DiskStore::open(path, &options.disk).await?),
         Place::Bucket { bucket, prefix } => {
@@ -60,7 +62,12 @@ pub async fn open(options: &StoreOptions, cancel: &CancellationToken) -> Result<
 enum Place<'a> {
     Memory,
     Folder(&'a str),
-    Bucket { bucket: &'a str, prefix: &'a str },
+    Bucket {
+        bucket: &'a str,
+        prefix: &'a str,
+    },
+    #[cfg(feature = "simulation")]
+    Simulated(&'a str),
 }
 
 impl<'a> Place<'a> {
@@ -68,6 +75,10 @@ impl<'a> Place<'a> {
         let wrong = |why: &str| Err(StoreError::new(StoreErrorKind::Config, format!("archive url {url:?}: {why}")));
         if url == "memory:" {
             return Ok(Self::Memory);
+        }
+        #[cfg(feature = "simulation")]
+        if let Some(name) = url.strip_prefix("simulated:") {
+            return Ok(Self::Simulated(name));
         }
         if let Some(path) = url.strip_prefix("file://") {
             let path = path.strip_prefix("localhost").unwrap_or(path);
@@ -86,6 +97,32 @@ impl<'a> Place<'a> {
             );
         }
         Ok(Self::Bucket { bucket, prefix })
+    }
+}
+
+/// Stores of a simulated world, by name. A thread's own, as the world is.
+#[cfg(feature = "simulation")]
+pub mod simulated {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    use super::{SharedStore, StoreError, StoreErrorKind};
+
+    thread_local! {
+        static STORES: RefCell<BTreeMap<String, SharedStore>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// Puts a store where `simulated:NAME` leads, or takes it away.
+    pub fn put(name: &str, store: Option<SharedStore>) {
+        STORES.with_borrow_mut(|stores| match store {
+            Some(store) => drop(stores.insert(name.to_owned(), store)),
+            None => drop(stores.remove(name)),
+        });
+    }
+
+    pub(super) fn find(name: &str) -> Result<SharedStore, StoreError> {
+        let found = STORES.with_borrow(|stores| stores.get(name).cloned());
+        found.ok_or_else(|| StoreError::new(StoreErrorKind::NoBucket, format!("there is no simulated store {name:?}")))
     }
 }
 

@@ -5,7 +5,7 @@
 //! belongs to the head's history. After a restore to just before an accident the restored server begins a new line, and
 //! the line with the accident stays a head of its own: nothing of it gets into the new head's lineage.
 
-use crate::archive::{Archive, FileState, Seam};
+use crate::archive::{Archive, BaseManifest, FileState, Seam};
 use crate::error::{Error, Kind, Result};
 use crate::position::{CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 
@@ -251,15 +251,60 @@ impl Lines {
     }
 }
 
+/// Where in `line` a later one begins, if it does in its middle: index of the file, and offset.
+fn branch_point(line: &Line, later: &Line) -> Option<(usize, u64)> {
+    let Some(Seam::Branches { from }) = later.files.first().map(|file| &file.seam) else { return None };
+    let linked = Incarnation { file: from.file.clone(), created_s: from.created_s };
+    let at =
+        line.files.iter().position(|file| *file.incarnation() == linked).filter(|_| line.server == later.server)?;
+    Some((at, from.end))
+}
+
 /// Whether `later` begins in the middle of `line`: then what `line` has behind that is not in it, whatever the numbers say.
 fn branches_off(line: &Line, later: &Line) -> bool {
-    let Some(Seam::Branches { from }) = later.files.first().map(|file| &file.seam) else { return false };
-    let is_it =
-        |file: &FileState| *file.incarnation() == Incarnation { file: from.file.clone(), created_s: from.created_s };
-    let Some(at) = line.files.iter().position(is_it) else { return false };
-    line.server == later.server
-        && (at.saturating_add(1) < line.files.len()
-            || line.files.get(at).is_some_and(|file| file.contiguous_end() > from.end))
+    branch_point(line, later).is_some_and(|(at, end)| {
+        at.saturating_add(1) < line.files.len() || line.files.get(at).is_some_and(|file| file.contiguous_end() > end)
+    })
+}
+
+impl Lines {
+    /// Whether a base backup was taken in one of these segments' histories, as far as its place tells. GTIDs alone do not:
+    /// after a reset, or the loss of a tail, other transactions have them.
+    pub(super) fn belongs(&self, base: &BaseManifest, segments: &[Segment]) -> bool {
+        let Some(place) = base.coordinates.incarnation() else { return true };
+        let of_server = |line: &&Line| line.server == base.server;
+        let at = |line: &Line| line.files.iter().position(|file| *file.incarnation() == place);
+        let has = |line: &&Line| at(line).is_some();
+        // A file that ended before the place: what stood there was lost in a crash, and with it what the backup has of it.
+        let lost = |line: &Line| {
+            at(line).is_some_and(|index| {
+                let ended = line.files.len() > index.saturating_add(1);
+                let short = line.files.get(index).is_some_and(|file| file.contiguous_end() < base.coordinates.position);
+                let place = (index, base.coordinates.position);
+                let later = segments.iter().filter_map(|segment| self.lines.get(segment.line));
+                (ended && short) || later.filter_map(|later| branch_point(line, later)).any(|point| place > point)
+            })
+        };
+        let mut own = segments.iter().filter_map(|segment| self.lines.get(segment.line)).filter(of_server).peekable();
+        if own.peek().is_none() {
+            // Of a server that has no part in it: a replica, say.
+            return !self.lines.iter().filter(of_server).any(|line| has(&line));
+        }
+        if self.lines.iter().filter(of_server).any(|line| has(&line)) {
+            return own.any(|line| has(&line) && !lost(line));
+        }
+        // Taken before archiving began, or not archived yet.
+        own.all(|line| {
+            let (first, last) = (line.files.first(), line.files.last());
+            let before = first.is_some_and(|first| in_order(&place, first.incarnation()));
+            before || last.is_some_and(|last| in_order(last.incarnation(), &place))
+        })
+    }
+}
+
+/// Whether a server may have written one file before the other, without a reset between them.
+fn in_order(earlier: &Incarnation, later: &Incarnation) -> bool {
+    earlier.file < later.file && earlier.created_s <= later.created_s
 }
 
 /// Whether `later` holds everything of `line` and more, or the same and was written later.

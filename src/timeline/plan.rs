@@ -218,6 +218,11 @@ impl Planner<'_> {
                 "restore with --datadir DIR, or choose a base backup of another engine with --base; `binvault list` shows them",
             ));
         }
+        let segments = self.lineage.get(..self.place.segment.saturating_add(1)).unwrap_or(self.lineage);
+        if !self.lines.belongs(base, segments) {
+            let place = base.coordinates.position();
+            return Err(self.too_late(base, &format!("it was taken at {place}, which is not in this history")));
+        }
         if base.coordinates.by_gtid() {
             Ok((self.by_gtid(base).await?, true))
         } else {

@@ -12,6 +12,18 @@ use crate::position::{BinlogFile, ChecksumAlgorithm, CommitTime, GtidSet, Incarn
 use crate::store::memory::MemoryStore;
 use crate::store::{Key, SharedStore};
 
+#[tokio::test]
+async fn of_several_first_chunks_the_longest_tells_where_the_file_goes_on() {
+    let room = Room::new().await;
+    room.put(0, 100).await;
+    room.put(0, 300).await;
+    let history = room.archive.history(&SERVER).await.unwrap();
+    assert_eq!(history.files[0].last.as_ref().unwrap().end, 300);
+    let places = room.archive.resume_points(&SERVER).await.unwrap();
+    let inside = places[0].inside.as_ref().unwrap();
+    assert_eq!((inside.end, inside.resume), (300, 300));
+}
+
 struct Room {
     archive: Archive,
     store: SharedStore,

@@ -1,0 +1,209 @@
+//! The agents of a history: the product's own `run`, started, stopped, killed, and started again.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use binvault::chunk::compress::CompressOptions;
+use binvault::chunk::keys::{Identities, generate};
+use binvault::clock;
+use binvault::config::{AgentOptions, SemiSyncMode, SemiSyncOptions, StartAt};
+use binvault::error::{Error, Result};
+use binvault::mysql::{Address, SourceOptions};
+use binvault::retry::RetryOptions;
+use binvault::run::{RunOptions, RunReport, STOP_LIMIT, run};
+use binvault::ship::ShipOptions;
+use binvault::store::{SharedStore, StoreOptions, simulated};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::dice::Dice;
+use crate::store::{Counter, Shelf};
+use crate::world::{Life, World, lock};
+
+/// The one key pair of all archives.
+pub(crate) fn keys() -> Arc<Identities> {
+    static KEYS: OnceLock<Arc<Identities>> = OnceLock::new();
+    let made = KEYS.get_or_init(|| {
+        let (secret, _) = generate();
+        Arc::new(Identities::parse("simulated", &secret).unwrap())
+    });
+    Arc::clone(made)
+}
+
+/// Settings that the dice choose for a whole history.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) semi_sync: bool,
+    pub(crate) ship: ShipOptions,
+}
+
+impl Settings {
+    pub(crate) fn draw(dice: &mut Dice, semi_sync: bool) -> Self {
+        let uploads = usize::try_from(dice.between(1, 4)).unwrap();
+        let ship = ShipOptions {
+            chunk_bytes: 64 << 10,
+            flush_interval: Duration::from_millis(dice.pick(&[20, 100, 400])),
+            compress: CompressOptions { level: -5, long_window_log: None },
+            sealers: usize::try_from(dice.between(1, 2)).unwrap(),
+            uploads,
+            heartbeat: Duration::from_secs(1),
+        };
+        Self { semi_sync, ship }
+    }
+}
+
+/// One agent, over all its lives.
+pub(crate) struct Agent {
+    id: &'static str,
+    lives: u32,
+    epoch: usize,
+    running: Option<Running>,
+}
+
+struct Running {
+    life: Arc<Life>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<RunReport>>,
+}
+
+impl Agent {
+    pub(crate) fn new(id: &'static str) -> Self {
+        Self { id, lives: 0, epoch: 0, running: None }
+    }
+
+    /// In which of the server's epochs it was started.
+    pub(crate) fn began_in(&self) -> usize {
+        self.epoch
+    }
+
+    pub(crate) fn runs(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Starts it; with a fuse it is killed within so many calls of the store.
+    pub(crate) fn start(
+        &mut self,
+        world: &World,
+        counter: impl Fn(Arc<Life>) -> Counter,
+        settings: &Settings,
+        shelf: &Arc<Shelf>,
+        fuse: Option<u64>,
+    ) {
+        self.lives += 1;
+        self.epoch = lock(&world.server).epochs.len();
+        let name = format!("{}{}", self.id, self.lives);
+        world.note(|| format!("{name} starts"));
+        let dead = CancellationToken::new();
+        let life = Arc::new(Life { name: name.clone(), shelf: Arc::clone(shelf), dead, fuse: Mutex::new(fuse) });
+        lock(&world.lives).insert(name.clone(), Arc::clone(&life));
+        let store: SharedStore = Arc::new(counter(Arc::clone(&life)));
+        simulated::put(&name, Some(store));
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(options(self.id, &name, settings), stop.clone()));
+        self.running = Some(Running { life, stop, task });
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, world: &World) {
+        if let Some(running) = self.running.take() {
+            world.note(|| format!("{} is killed", running.life.name));
+            running.life.dead.cancel();
+            running.task.abort();
+            world.cut(|line| line.life == running.life.name);
+            simulated::put(&running.life.name, None);
+        }
+    }
+
+    /// Buries it if it has died over a call of the store; takes the error if it has ended by itself.
+    pub(crate) async fn look(&mut self, world: &World) -> Option<Error> {
+        let running = self.running.as_ref()?;
+        if running.life.dead.is_cancelled() {
+            self.kill(world);
+            return None;
+        }
+        if !running.task.is_finished() {
+            return None;
+        }
+        let running = self.running.take()?;
+        simulated::put(&running.life.name, None);
+        match running.task.await {
+            Ok(Ok(_)) => {
+                world.wrong(format!("{} ended as if it had been told to", running.life.name));
+                None
+            }
+            Ok(Err(error)) => {
+                world.note(|| format!("{} ends: {:?}: {}", running.life.name, error.kind(), error.chain()));
+                Some(error)
+            }
+            Err(panic) => {
+                world.wrong(format!("{} broke down: {panic}", running.life.name));
+                None
+            }
+        }
+    }
+
+    /// SIGTERM, and what the agent promises about it.
+    pub(crate) async fn stop(&mut self, world: &World) {
+        let Some(running) = self.running.take() else { return };
+        let (name, mut task) = (running.life.name.clone(), running.task);
+        world.note(|| format!("{name} is told to stop"));
+        running.stop.cancel();
+        let limit = STOP_LIMIT + Duration::from_secs(2);
+        match clock::with_timeout(limit, &mut task).await {
+            None if running.life.dead.is_cancelled() => {}
+            None => world.wrong(format!("{name} has not stopped within {} s", limit.as_secs())),
+            Some(Ok(Ok(report))) => {
+                world.note(|| format!("{name} has stopped at {:?}", report.durable.position));
+                if let Some(durable) = report.durable.position {
+                    let covered = running.life.shelf.covered_by_name(durable.file.as_str());
+                    if covered < durable.offset {
+                        world.wrong(format!("{name} reports {durable} durable, the archive has {covered}"));
+                    }
+                }
+            }
+            Some(Ok(Err(error))) => world.note(|| format!("{name} stops with {:?}: {}", error.kind(), error.chain())),
+            Some(Err(panic)) => world.wrong(format!("{name} broke down: {panic}")),
+        }
+        running.life.dead.cancel();
+        task.abort();
+        world.cut(|line| line.life == name);
+        simulated::put(&name, None);
+    }
+}
+
+fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
+    let mut source = SourceOptions::new(Address::Socket(life.into()), "binvault", None);
+    source.connect_timeout = Duration::from_secs(3);
+    source.query_timeout = Duration::from_secs(5);
+    let retry = RetryOptions { first_ms: 50, max_ms: 2000, elapsed_max_ms: Some(10_000), ..RetryOptions::default() };
+    RunOptions {
+        source,
+        agent: AgentOptions {
+            id: id.to_owned(),
+            start: StartAt::Oldest,
+            server_id: None,
+            report_host: id.to_owned(),
+            report_port: 0,
+            net_write_timeout_s: 60,
+            beacon_interval: Duration::from_secs(5),
+            poll_interval: Duration::from_secs(1),
+            adopt: false,
+        },
+        ship: settings.ship.clone(),
+        semi_sync: SemiSyncOptions {
+            mode: if settings.semi_sync { SemiSyncMode::Store } else { SemiSyncMode::Off },
+            wait_limit: Duration::from_secs(1),
+            return_after: Duration::from_secs(2),
+        },
+        store: StoreOptions {
+            url: format!("simulated:{life}"),
+            retry,
+            call_timeout_ms: 3000,
+            ..StoreOptions::default()
+        },
+        recipients: keys().recipients(),
+        spool: None,
+        once: false,
+        base: None,
+    }
+}
