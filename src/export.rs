@@ -126,12 +126,20 @@ async fn joins(
     // A header that cannot be read is told when its own file is exported.
     let Some(link) = archive.meta(first).await.ok().and_then(|meta| meta.follows) else { return Ok(()) };
     let is_before = link.file == before.file && link.created_s == before.created_s;
-    let missing = if is_before { link.end != end } else { selection.takes(&link.file) };
-    if !missing {
+    // A file may go on from the middle of another: what stands behind there is another history.
+    let have = match is_before {
+        true => end,
+        false if !selection.takes(&link.file) => return Ok(()),
+        false => {
+            let linked = Incarnation { file: link.file.clone(), created_s: link.created_s };
+            archive.chunks(&chunks.server, &linked).await?.cover.contiguous_end
+        }
+    };
+    if have >= link.end {
         return Ok(());
     }
     let (file, ended, follower) = (&link.file, link.end, &chunks.incarnation.file);
-    let have = if is_before { format!("only up to {end}") } else { "not at all".to_owned() };
+    let have = if have > 0 { format!("only up to {have}") } else { "not at all".to_owned() };
     Err(Error::new(Kind::Gap, format!("{file}, which {follower} follows, ended at {ended}; the archive has it {have}"))
         .hint("--partial writes what is there; `binvault run` fetches what is missing if the server still has it"))
 }

@@ -297,7 +297,10 @@ impl Agent {
             tracing::warn!(%ends, goes_on_at = %at, "archiving begins anew, and nothing is missing: {problem}");
             return Ok(());
         }
-        self.manner().gaps += 1;
+        // A server that is meant to take another's place is no surprise.
+        if !self.options.agent.adopt {
+            self.manner().gaps += 1;
+        }
         if news {
             let set = |set: &Option<GtidSet>| set.as_ref().map_or_else(|| "unknown".to_owned(), start::shown);
             tracing::error!(

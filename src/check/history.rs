@@ -158,15 +158,15 @@ fn closed_file(survey: &Survey, point: &ResumePoint, at: &str) -> Finding {
 fn purged(survey: &Survey, at: &str, oldest: &BinlogFile) -> Finding {
     let title = format!("the archive ends at {at}, the server's oldest binlog is {oldest}: the files between are lost");
     Finding::error(Area::Archive, "archive-resume", Kind::Purged, title)
-        .detail("archiving can only begin anew, in a new archive")
-        .fix(format!("[archive]\nurl = \"…\"   # a new one; and on the server:\n{}", raise_expiry(&survey.facts)))
+        .detail("the agent records the gap and archives what is left; nothing behind it can be restored without a new base backup")
+        .fix(format!("binvault run      # and then: binvault base; and on the server:\n{}", raise_expiry(&survey.facts)))
 }
 
 fn diverged(at: &str, oldest: &BinlogFile) -> Finding {
     let title = format!("the archive ends at {at}, the server has only {oldest} and later");
     Finding::error(Area::Archive, "archive-resume", Kind::Diverged, title)
-        .detail("the server's binlogs were reset or renamed")
-        .fix("[archive]\nurl = \"…\"   # a new archive for the server's new history")
+        .detail("the server's binlogs were reset or renamed: the agent records it, and archives the new history beside the old one")
+        .fix("binvault run      # and then: binvault base")
 }
 
 /// Whether the server has executed all that is archived of it.
@@ -188,7 +188,7 @@ fn executed(survey: &Survey, inside: &ResumeInFile) -> Option<Finding> {
             "the server has not executed transactions that are archived of it",
         )
         .detail(format!("{shown}: it was reset, restored, or lost its tail in a crash; the archive keeps what it has"))
-        .fix("[archive]\nurl = \"…\"   # a new archive for the server's new history"),
+        .fix("binvault run      # it records the break and archives the new history beside the old one; then: binvault base"),
     )
 }
 

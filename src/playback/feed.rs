@@ -145,8 +145,11 @@ impl Feed {
     async fn may_start_at(&self, archive: &Archive, index: usize, have: &GtidSet) -> Result<bool> {
         let Some(file) = self.playlist.files.get(index) else { return Ok(false) };
         let Some(first) = file.chunks.first() else { return Ok(false) };
-        let Some(previous) = archive.meta(first).await?.previous else { return Ok(false) };
-        let missing = previous.minus(have).minus(&self.skip);
+        let meta = archive.meta(first).await?;
+        let Some(mut before) = meta.previous else { return Ok(false) };
+        // What was executed before a file and is in none of its server's does not stand in its PREVIOUS_GTIDS.
+        before.union_with(&meta.unlogged);
+        let missing = before.minus(have).minus(&self.skip);
         let sent_before = |file: &PlayFile| match &file.only {
             None => !missing.is_empty(),
             Some(only) => missing.minus(only) != missing,

@@ -55,7 +55,9 @@ async fn prove_position(plan: &Plan, site: &mut dyn Site) -> Result<()> {
 /// Whether a position is the plan's end: nothing but events of no transaction may stand between the two.
 pub(super) fn stands_at(plan: &Plan, at: &Position) -> bool {
     let end = &plan.place.position;
-    at.file == end.file && (plan.place.quiet_from.max(FIRST_EVENT)..=end.offset).contains(&at.offset)
+    // A file without any transaction ends, for a replica, where its events begin.
+    let quiet = plan.place.quiet_from.max(FIRST_EVENT)..=end.offset.max(FIRST_EVENT);
+    at.file == end.file && quiet.contains(&at.offset)
 }
 
 /// How far the server has executed the channel, by the archived server's files.

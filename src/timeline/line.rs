@@ -287,8 +287,11 @@ impl Lines {
         };
         let mut own = segments.iter().filter_map(|segment| self.lines.get(segment.line)).filter(of_server).peekable();
         if own.peek().is_none() {
-            // Of a server that has no part in it: a replica, say.
-            return !self.lines.iter().filter(of_server).any(|line| has(&line));
+            // Of a server that has no part in it, a replica, say: if it is known at all, then as one that the head went on from.
+            let head = segments.last().and_then(|segment| Some((self.lines.get(segment.line)?, segment.line)));
+            let mut having = self.lines.iter().enumerate().filter(|(_, line)| of_server(line) && has(line)).peekable();
+            return having.peek().is_none()
+                || having.any(|(index, line)| head.is_some_and(|(head, at)| goes_on(line, index, head, at)));
         }
         if self.lines.iter().filter(of_server).any(|line| has(&line)) {
             return own.any(|line| has(&line) && !lost(line));
@@ -309,7 +312,9 @@ fn in_order(earlier: &Incarnation, later: &Incarnation) -> bool {
 
 /// Whether `later` holds everything of `line` and more, or the same and was written later.
 fn goes_on(line: &Line, index: usize, later: &Line, other: usize) -> bool {
-    if branches_off(line, later) {
+    // A server that begins anew without what it had executed has lost it, whatever numbers come again.
+    let anew = line.server == later.server && index < other && !line.executed.is_subset_of(&later.before);
+    if anew || branches_off(line, later) {
         return false;
     }
     let related = !line.executed.is_empty() || line.server == later.server;

@@ -1,4 +1,4 @@
-//! Resume: the archive alone says where to go on, to the byte; what is not the same history is refused.
+//! Resume: the archive alone says where to go on, to the byte.
 
 use crate::check::{self, Overlaps};
 use crate::object_store::s3_config;
@@ -121,56 +121,6 @@ fn what_is_missing_is_filled_and_leftovers_go() {
     assert!(!old.exists(), "an old leftover was not swept");
     assert!(fresh.exists(), "a leftover that may be another agent's work was swept");
     check::whole(&config, &server, Overlaps::Allowed);
-}
-
-/// A server that begins its binlogs anew is refused, and nothing that is archived changes.
-fn reset(hint: &str, options: &[&str], running: bool) {
-    let server = Mysqld::start(hint, options);
-    named("row").run(&server);
-    let config = AgentConfig::with_extra(&server, SMALL_CHUNKS);
-    config.archive_now();
-    let (before, created) = (check::objects(&config), check::metas(&config)[0].created_s);
-    let second = || u32::try_from(binvault::clock::now_us() / 1_000_000).unwrap();
-    wait_until("the next second", Duration::from_secs(5), || second() > created + 1);
-    let agent = running.then(|| {
-        let mut agent = config.spawn();
-        agent.wait_caught_up(&server);
-        agent
-    });
-    // Shorter than what is archived, then longer.
-    server.sql("RESET BINARY LOGS AND GTIDS");
-    if let Some(agent) = agent {
-        let log = agent.log_path();
-        let status = agent.wait(Duration::from_secs(60));
-        let said = std::fs::read_to_string(log).unwrap();
-        assert_eq!(status.code(), Some(7), "the running agent said:\n{said}");
-    }
-    let said = config.fails(&["run", "--once"], 7);
-    assert!(said.contains("HINT:"), "no hint:\n{said}");
-    for name in ["row", "types", "ddl"] {
-        named(name).run(&server);
-    }
-    config.fails(&["run", "--once"], 7);
-    let chunks = |objects: &[String]| -> Vec<String> {
-        objects.iter().filter(|name| name.starts_with("chunks/")).cloned().collect()
-    };
-    assert_eq!(chunks(&check::objects(&config)), chunks(&before), "chunks after the reset (left), before (right)");
-    config.verify_deep();
-}
-
-#[test]
-fn a_reset_server_is_refused() {
-    reset("reset", &[], false);
-}
-
-#[test]
-fn a_server_that_is_reset_meanwhile_is_refused() {
-    reset("reset-live", &[], true);
-}
-
-#[test]
-fn a_reset_server_without_gtids_is_refused() {
-    reset("reset-plain", &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"], false);
 }
 
 #[test]

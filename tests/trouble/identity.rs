@@ -1,4 +1,4 @@
-//! Whose history it is: reset servers, other servers, two agents with one name.
+//! Whose history it is: other servers, two agents with one name. (What becomes of a history that breaks: `tests/breaks`.)
 
 use std::time::Duration;
 
@@ -6,54 +6,6 @@ use super::support::agent::Agent;
 use super::support::load::{Load, Pace};
 use super::support::wait_until;
 use super::*;
-
-/// RESET BINARY LOGS AND GTIDS between two runs, with little and with much written after it.
-fn reset(hint: &str, options: &[&str]) {
-    let server = Mysqld::start(hint, options);
-    write(&server, 10);
-    let config = AgentConfig::new(&server);
-    config.archive_now();
-    let archived = config.durable();
-    let kept = keep_binlogs(&server);
-    // A second later at least: an incarnation is told by the second it began in.
-    std::thread::sleep(Duration::from_millis(1100));
-    server.sql("RESET BINARY LOGS AND GTIDS");
-    for transactions in [0, 2, 30] {
-        write(&server, transactions);
-        let said = config.fails(&["run"], 7);
-        one_error(&said, &[]);
-        assert_eq!(config.durable(), archived, "after {transactions} more transactions");
-    }
-    still_holds(&config, kept.path());
-    config.edit("/archive\"", "/archive-2\"");
-    mended(&config, &server);
-}
-
-#[test]
-fn a_reset_server_is_not_followed() {
-    reset("reset", &[]);
-}
-
-#[test]
-fn a_reset_server_without_gtids_is_not_followed() {
-    reset("resetoff", &["--gtid-mode=OFF", "--enforce-gtid-consistency=OFF"]);
-}
-
-#[test]
-fn a_reset_under_a_running_agent_ends_it() {
-    let server = Mysqld::start("resetlive", &[]);
-    write(&server, 10);
-    let config = AgentConfig::with_extra(&server, "[agent]\npoll_interval = \"500ms\"\n");
-    let mut agent = config.spawn();
-    agent.wait_caught_up(&server);
-    let kept = keep_binlogs(&server);
-    std::thread::sleep(Duration::from_millis(1100));
-    server.sql("RESET BINARY LOGS AND GTIDS");
-    write(&server, 3);
-    assert_eq!(ended(&mut agent), Some(7), "{}", agent.log_tail());
-    one_error(&agent.log(), &[]);
-    still_holds(&config, kept.path());
-}
 
 /// Waits for an end that comes by itself; its exit code.
 fn ended(agent: &mut Agent<'_>) -> Option<i32> {

@@ -88,30 +88,6 @@ fn a_mariadb_is_unfit() {
 }
 
 #[test]
-fn purged_binlogs_that_were_not_archived_end_it() {
-    let server = Mysqld::start("purged", &[]);
-    write(&server, 10);
-    let config = AgentConfig::new(&server);
-    config.archive_now();
-    let archived = config.durable();
-    let kept = keep_binlogs(&server);
-    write(&server, 10);
-    for _ in 0..2 {
-        server.sql("FLUSH BINARY LOGS");
-        write(&server, 10);
-    }
-    let (newest, _) = server.position();
-    server.sql(&format!("PURGE BINARY LOGS TO '{newest}'"));
-    let hint = one_error(&config.fails(&["run"], 6), &[&newest, &archived.clone().unwrap().0]);
-    assert!(hint.contains("binlog_expire_logs_seconds"), "{hint}");
-    assert_eq!(config.durable(), archived, "nothing was added behind the hole");
-    still_holds(&config, kept.path());
-    // What the hint says: a new archive begins with what is left.
-    config.edit("/archive\"", "/archive-2\"");
-    mended(&config, &server);
-}
-
-#[test]
 fn purging_what_is_archived_is_no_trouble() {
     let server = Mysqld::start("tidy", &[]);
     let config = AgentConfig::new(&server);
