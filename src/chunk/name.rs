@@ -131,6 +131,10 @@ mod tests {
             (".zst.age", ".zst.age.tmp"),
             ("binlog.000042", "binlog"),
             ("20261122T101531.000001Z", "20261122T101531Z"),
+            // One value has one text.
+            ("3e11fa47", "3E11FA47"),
+            ("20261122T101531.", "20261122T101560."),
+            ("20261122T101530Z", "20261122T101560Z"),
         ] {
             let bad = NAME.replace(from, to);
             assert!(ChunkName::parse(&bad).is_err(), "{bad}");
