@@ -31,6 +31,7 @@ use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 
 pub use base::{RawBase, RawBaseCommand, RestoreCommand, RestoreInto};
 pub use load::load;
+pub(crate) use load::read_text;
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use restore::{Objectives, server_options};
 pub use sample::sample;

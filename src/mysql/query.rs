@@ -190,6 +190,16 @@ impl Assembly {
     }
 }
 
+/// Takes an answer's packets in turn, up to its end or to what is none: the door of `fuzzing`.
+pub(crate) fn read_answer(packets: impl Iterator<Item = Bytes>, deprecate_eof: bool) {
+    let mut assembly = Assembly::new(deprecate_eof);
+    for packet in packets {
+        if !matches!(assembly.push(packet), Ok(false)) {
+            break;
+        }
+    }
+}
+
 impl Connection {
     /// Asks, and gives all rows of the answer. Statements without rows give none.
     ///
