@@ -64,7 +64,9 @@ fn parse(key: &str) -> Option<ChunkName> {
     Some(ChunkName {
         server: server.parse().ok()?,
         incarnation: incarnation.parse().ok()?,
-        range: ByteRange::new(offset(start)?, offset(end)?).filter(|range| !range.is_empty())?,
+        // A longer one would stand before all the chunks that it claims to hold.
+        range: ByteRange::new(offset(start)?, offset(end)?)
+            .filter(|range| !range.is_empty() && range.len() <= super::CHUNK_BYTES_MAX)?,
         high_commit: commit.parse().ok()?,
         digest: digest.to_owned(),
     })
@@ -126,6 +128,7 @@ mod tests {
             ("chunks/", "bases/"),
             ("0000000008388608", "0000000000000000"),
             ("0000000008388608", "8388608"),
+            ("0000000008388608", "0000001073741825"),
             ("0000000008388608", "00000000008388608"),
             ("ba78", "BA78"),
             (".zst.age", ".zst.age.tmp"),
