@@ -18,6 +18,7 @@ mod values;
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::chunk::compress::CompressOptions;
@@ -131,7 +132,8 @@ impl Config {
     fn source_but_password(&self) -> Result<SourceOptions> {
         let source = &self.raw.source;
         let given = source.url.iter().chain(&source.urls.0);
-        let mut urls = given.map(|url| values::parse_source_url(url)).collect::<Result<Vec<_>>>()?.into_iter();
+        let mut urls =
+            given.map(|url| values::parse_source_url(url.expose_secret())).collect::<Result<Vec<_>>>()?.into_iter();
         if source.url.is_some() && !source.urls.0.is_empty() {
             return Err(Error::config("source.url and source.urls are both given").hint("keep one of them"));
         }

@@ -298,6 +298,12 @@ fn shorten(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_asks_for_a_file_of_ours_gets_none() {
+        let asked = Assembly::new(true).push(Bytes::from_static(b"\xfb/etc/passwd"));
+        assert!(matches!(asked, Err(Trouble::Malformed("a request for a local file"))), "{asked:?}");
+    }
     use proptest::prelude::*;
 
     fn column(name: &str) -> Bytes {
