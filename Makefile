@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo fmt clippy doc deny check
+.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo fuzz fuzz-corpus fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ soak-clone: ## 20 clones under load at random moments, each restored to a random
 
 soak-rpo: ## 100 lost database hosts under load, commits waiting for the store: none lost; the same for the spool, and without protection
 	BINVAULT_RPO_ROUNDS=100 $(CARGO) test $(LOCKED) --test semi_sync experiment -- --nocapture --test-threads=1
+
+fuzz: ## every decoder under a fuzzer, BINVAULT_FUZZ_SECONDS (1800) each; what breaks one is kept (needs cargo-fuzz)
+	@fuzz/run.sh
+
+fuzz-corpus: ## what the fuzzer and the tests begin with, anew, from real servers
+	$(CARGO) test $(LOCKED) --test corpora make_the_corpora -- --ignored
 
 fmt: ## format the sources
 	$(CARGO) fmt

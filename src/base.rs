@@ -48,12 +48,26 @@ use crate::mysql::{Connection, SourceOptions};
 use crate::position::ServerUuid;
 use crate::retry::{RetryOptions, Stopped, retry};
 
+pub(crate) use clone::follow_donor;
 pub use clone::{CloneObstacle, clone_obstacles};
 pub use options::{BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName};
 pub use schedule::Schedule;
 
 /// How often a tool that fails by itself is started before that is believed.
 const FAILURES_MAX: u32 = 3;
+
+/// Reads a text as each of those that tools and the binlog tell a base backup: the door of `fuzzing`.
+pub(crate) fn read_said(said: &[u8]) {
+    drop(dump_text::parse_head(said));
+    dump_text::is_closed(said);
+    statement::judge(said);
+    statement::query_text(said);
+    statement::mapped_table(said);
+    let text = String::from_utf8_lossy(said);
+    dump_text::judge_failure(&text);
+    drop(dump_text::parse_version(&text));
+    pattern::find("filename '{file}', position '{position}'", &text);
+}
 
 /// What taking base backups needs.
 #[derive(Debug, Clone)]

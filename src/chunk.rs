@@ -32,10 +32,12 @@ pub use format::FORMAT_VERSION;
 pub(crate) use format::read_document;
 pub use meta::{ChunkMeta, Close, Executed, Link, OpenTransaction};
 pub use name::{ChunkName, DIGEST_HEX, digest_hex};
-pub use open::{HEADER_BYTES_MAX, HeaderRead, OpenedChunk, read_header};
+pub use open::{HeaderRead, OpenedChunk, read_header};
 pub use seal::{Sealed, seal};
 
 /// Most raw bytes a chunk may hold. Chunks are cut far below; the bound protects readers.
 pub const CHUNK_BYTES_MAX: u64 = 1 << 30;
 /// Most bytes a chunk object may have: raw bytes that do not compress, and room for the header.
 pub const OBJECT_BYTES_MAX: u64 = CHUNK_BYTES_MAX + (64 << 20);
+/// Longest age header read, in bytes: a GTID set of that size is a server in deep trouble.
+pub const HEADER_BYTES_MAX: u64 = 16 << 20;

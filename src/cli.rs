@@ -114,6 +114,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Kind::Config.exit_code() } else { 0 });
         }
     };
+    keep_memory_private();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
@@ -130,6 +131,16 @@ pub fn main() -> ExitCode {
             output::print_error(&error);
             ExitCode::from(error.kind().exit_code())
         }
+    }
+}
+
+/// Passwords and private keys are in memory: a crash leaves no core file, and other processes of the same account cannot
+/// read it. (Not by a limit on core files: the servers and tools that are started would inherit it.)
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        output::note(format!("warning: the system does not let core dumps be switched off: {error}"));
     }
 }
 

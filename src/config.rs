@@ -18,6 +18,7 @@ mod values;
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::chunk::compress::CompressOptions;
@@ -31,6 +32,7 @@ use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 
 pub use base::{RawBase, RawBaseCommand, RestoreCommand, RestoreInto};
 pub use load::load;
+pub(crate) use load::read_text;
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use restore::{Objectives, server_options};
 pub use sample::sample;
@@ -130,7 +132,8 @@ impl Config {
     fn source_but_password(&self) -> Result<SourceOptions> {
         let source = &self.raw.source;
         let given = source.url.iter().chain(&source.urls.0);
-        let mut urls = given.map(|url| values::parse_source_url(url)).collect::<Result<Vec<_>>>()?.into_iter();
+        let mut urls =
+            given.map(|url| values::parse_source_url(url.expose_secret())).collect::<Result<Vec<_>>>()?.into_iter();
         if source.url.is_some() && !source.urls.0.is_empty() {
             return Err(Error::config("source.url and source.urls are both given").hint("keep one of them"));
         }

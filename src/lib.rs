@@ -46,7 +46,8 @@
 //! | [`retry`], [`clock`], [`threads`], [`simulation`], [`position`], [`error`] | the ground floor |
 //!
 //! Imports run downward only, siblings never import each other; `tests/layering.rs` holds the sources to it, and to the
-//! sizes of files and functions.
+//! sizes of files and functions. Whatever decodes bytes of a server, a client, a store or a person has a door in `fuzzing`:
+//! `tests/corpora` feeds it what real ones said and what becomes of that by chance, `make fuzz` looks for more.
 //!
 //! # The promises, and what fails if one is broken
 //!
@@ -82,6 +83,8 @@ pub mod drill;
 pub mod error;
 pub mod export;
 pub mod find;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mysql;
 pub mod objective;
 pub mod playback;

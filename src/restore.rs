@@ -42,6 +42,7 @@ use crate::error::{Error, Kind, Result};
 use crate::position::{CommitTime, GtidSet, Position};
 use crate::timeline::Plan;
 
+pub(crate) use clone::follow_stream;
 pub use datadir::DatadirOptions;
 pub use examine::{Assertion, AssertionResult, Examine, Examined};
 pub use fit::{Needs, needs};

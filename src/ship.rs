@@ -39,14 +39,19 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use self::buffers::BufferPool;
+use self::cut::{CutOptions, Cutter};
 use self::road::Stages;
 use crate::archive::{Archive, ResumePoint};
 use crate::chunk::compress::CompressOptions;
 use crate::chunk::keys::Recipients;
 use crate::error::Result;
 use crate::mysql::RawStream;
+use crate::mysql::dump::EventPart;
 use crate::position::{GtidSet, Position, ServerUuid};
 use crate::store::spool::Spool;
 
@@ -54,6 +59,24 @@ pub use changes::Follower;
 pub use ledger::Ledger;
 pub use progress::{Durable, Progress, Snapshot, Stage};
 pub use semi_sync::SemiSync;
+
+/// Takes what a dump gives, cuts it and throws it away; `false` at what does not fit: the door of `fuzzing`.
+pub(crate) fn dry_cutter() -> impl FnMut(EventPart<'_>) -> bool {
+    const FRAME_BYTES: usize = 4 << 10;
+    let options = CutOptions { chunk_bytes: 16 << 10, frame_bytes: FRAME_BYTES };
+    let mut cutter = Cutter::new(options, Uuid::nil(), ServerUuid(Uuid::nil()), &ResumePoint::default());
+    let pool = BufferPool::new(16 << 20, 1 << 20);
+    move |part| {
+        for _ in 0..cutter.spares_wanted() {
+            if let Some(spare) = pool.lend(FRAME_BYTES).now_or_never() {
+                cutter.give_spare(spare);
+            }
+        }
+        let fits = cutter.accept(part).is_ok();
+        while cutter.take().is_some() {}
+        fits
+    }
+}
 
 /// How to ship. Sizes in bytes.
 #[derive(Debug, Clone)]

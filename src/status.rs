@@ -226,8 +226,8 @@ fn server_status(history: &History, asked: Option<&Answer>, agents: &[Beacon]) -
         gaps: gaps(files),
         files: files.len(),
         chunks: files.iter().map(|file| file.chunks.chunks.len()).sum(),
-        raw_bytes: files.iter().map(FileState::contiguous_end).sum(),
-        stored_bytes: files.iter().map(|file| file.chunks.stored_bytes()).sum(),
+        raw_bytes: files.iter().map(FileState::contiguous_end).fold(0, u64::saturating_add),
+        stored_bytes: files.iter().map(|file| file.chunks.stored_bytes()).fold(0, u64::saturating_add),
     }
 }
 

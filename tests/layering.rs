@@ -15,7 +15,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// layer's other modules. `peers` says that a layer's modules may use each other: the ground floor's newtypes.
 const LAYERS: &[Layer] = &[
     Layer { modules: &["main"], peers: false },
-    Layer { modules: &["cli"], peers: false },
+    Layer { modules: &["cli", "fuzzing"], peers: false },
     Layer {
         modules: &["run", "export", "verify", "check", "status", "list", "serve", "drill", "prune", "find"],
         peers: false,

@@ -190,7 +190,7 @@ impl BaseManifest {
     ///
     /// # Errors
     /// [`Kind::Format`] for a newer format, [`Kind::Corrupt`] for anything that does not fit.
-    fn decode(id: &str, archive: Uuid, json: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(id: &str, archive: Uuid, json: &[u8]) -> Result<Self> {
         let manifest: Self = read_document("the manifest", json)?;
         manifest.check(id, archive)?;
         Ok(manifest)

@@ -96,13 +96,15 @@ impl Archive {
         objects.sort_by(|a, b| a.key.as_str().cmp(b.key.as_str()));
         let skip = objects.len().saturating_sub(RECORDS_MAX);
         let read = |object: store::ObjectMeta| async move {
-            let body = store::get_all(self.store().as_ref(), &object.key, RECORD_BYTES_MAX).await;
-            let body = body.map_err(Error::from).context(|| format!("read {}", object.key))?;
-            let parsed = serde_json::from_slice::<Drill>(&body);
-            if let Err(error) = &parsed {
+            let unreadable = |error: &dyn std::fmt::Display| {
                 tracing::warn!(object = %object.key, %error, "a drill's record cannot be read");
+                Ok::<_, Error>(None)
+            };
+            match store::get_all(self.store().as_ref(), &object.key, RECORD_BYTES_MAX).await {
+                Ok(body) => serde_json::from_slice::<Drill>(&body).map(Some).or_else(|error| unreadable(&error)),
+                Err(error) if error.kind == store::StoreErrorKind::Corrupt => unreadable(&error),
+                Err(error) => Err(Error::from(error).context(format!("read {}", object.key))),
             }
-            Ok::<_, Error>(parsed.ok())
         };
         let all: Vec<Option<Drill>> =
             stream::iter(objects.into_iter().skip(skip)).map(read).buffered(READS).try_collect().await?;

@@ -22,6 +22,7 @@ mod watch;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -140,6 +141,17 @@ impl Engine for CloneEngine {
             tracing::warn!("the server does not answer: it frees the clone by itself, within minutes");
         }
     }
+}
+
+/// Follows a donor's messages, up to the end or to what does not fit: the door of `fuzzing`.
+pub(crate) fn follow_donor(messages: impl Iterator<Item = Bytes>) {
+    let mut watch = watch::Watch::new(true);
+    for message in messages {
+        if watch.take(&message).is_err() {
+            return;
+        }
+    }
+    drop(watch.finish());
 }
 
 /// Whether the donor leaves DDL alone, or for how long it may wait for the lock that holds DDL back.

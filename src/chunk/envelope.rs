@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use age_core::format::{FileKey, Stanza};
 
+use super::HEADER_BYTES_MAX;
 use super::keys::{Identities, Recipients};
 use crate::error::{Error, Kind, Result};
 
@@ -74,9 +75,9 @@ pub(super) fn peek(head: &[u8], tag: &'static str, what: &str) -> Result<Option<
     if head.get(..PREAMBLE.len()).is_some_and(|begin| begin != PREAMBLE) {
         return Err(Error::corrupt("not an age file"));
     }
-    let Some(end) = header_end(head) else { return Ok(None) };
+    let Some(header) = header_of(head)? else { return Ok(None) };
     let picker = Picker { tag, found: Mutex::new(None) };
-    let whole = head.get(..end).unwrap_or(head);
+    let whole = Object { rest: header, header_bytes: header.len() };
     // The reader wants the nonce behind the header too; any bytes will do, nothing is decrypted here.
     let decryptor = age::Decryptor::new_buffered(whole.chain(&[0_u8; 16][..]))
         .map_err(|error| Error::corrupt("the age header cannot be read").source(error))?;
@@ -86,13 +87,58 @@ pub(super) fn peek(head: &[u8], tag: &'static str, what: &str) -> Result<Option<
     found.map(Some).ok_or_else(|| Error::corrupt(format!("an age file, but no {what} of binvault's")))
 }
 
-/// Where the header ends: behind the line that begins with `--- `.
-fn header_end(head: &[u8]) -> Option<usize> {
+/// The header, up to the end of the line that begins with `--- `, if that is there.
+fn header_of(head: &[u8]) -> Result<Option<&[u8]>> {
     const MAC_LINE: &[u8] = b"\n--- ";
-    let mac = head.windows(MAC_LINE.len()).position(|window| window == MAC_LINE)?;
-    let from = mac.checked_add(MAC_LINE.len())?;
-    let line = head.get(from..)?.iter().position(|byte| *byte == b'\n')?;
-    from.checked_add(line)?.checked_add(1)
+    let bytes_max = usize::try_from(HEADER_BYTES_MAX).unwrap_or(usize::MAX);
+    let within = head.get(..bytes_max).unwrap_or(head);
+    let end = within.windows(MAC_LINE.len()).position(|window| window == MAC_LINE).and_then(|mac| {
+        let from = mac.checked_add(MAC_LINE.len())?;
+        let line = within.get(from..)?.iter().position(|byte| *byte == b'\n')?;
+        from.checked_add(line)?.checked_add(1)
+    });
+    match end {
+        None if head.len() >= bytes_max => {
+            Err(Error::corrupt(format!("the age header is longer than {bytes_max} bytes")))
+        }
+        end => Ok(end.and_then(|end| within.get(..end))),
+    }
+}
+
+/// An object whose header is read as one line. age reads it line by line, and after each parses all it has anew: that
+/// takes minutes for a header of one MiB.
+struct Object<'a> {
+    rest: &'a [u8],
+    /// Bytes of the header that were not read.
+    header_bytes: usize,
+}
+
+impl Read for Object<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.rest.read(out)
+    }
+}
+
+impl BufRead for Object<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Ok(self.rest)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.rest.consume(bytes);
+    }
+
+    fn read_until(&mut self, byte: u8, out: &mut Vec<u8>) -> io::Result<usize> {
+        let header_bytes = std::mem::take(&mut self.header_bytes);
+        match self.rest.split_at_checked(header_bytes).filter(|_| header_bytes > 0) {
+            Some((header, rest)) => {
+                out.extend_from_slice(header);
+                self.rest = rest;
+                Ok(header_bytes)
+            }
+            None => self.rest.read_until(byte, out),
+        }
+    }
 }
 
 /// The raw bytes of an opened object: exactly as many as promised, or an error at the end of reading.
@@ -108,7 +154,8 @@ impl<'a> Payload<'a> {
     /// # Errors
     /// [`Kind::Key`] if no identity opens it, [`Kind::Corrupt`] if it is no age file.
     pub(super) fn open(object: &'a [u8], raw_bytes: u64, identities: &Identities, what: &str) -> Result<Self> {
-        let decryptor = age::Decryptor::new_buffered(object)
+        let header_bytes = header_of(object)?.map_or(0, <[u8]>::len);
+        let decryptor = age::Decryptor::new_buffered(Object { rest: object, header_bytes })
             .map_err(|error| Error::corrupt("the age header cannot be read").source(error))?;
         let plain = decryptor.decrypt(identities.iter()).map_err(|error| match error {
             age::DecryptError::NoMatchingKeys => {

@@ -64,7 +64,9 @@ fn parse(key: &str) -> Option<ChunkName> {
     Some(ChunkName {
         server: server.parse().ok()?,
         incarnation: incarnation.parse().ok()?,
-        range: ByteRange::new(offset(start)?, offset(end)?).filter(|range| !range.is_empty())?,
+        // A longer one would stand before all the chunks that it claims to hold.
+        range: ByteRange::new(offset(start)?, offset(end)?)
+            .filter(|range| !range.is_empty() && range.len() <= super::CHUNK_BYTES_MAX)?,
         high_commit: commit.parse().ok()?,
         digest: digest.to_owned(),
     })
@@ -126,11 +128,16 @@ mod tests {
             ("chunks/", "bases/"),
             ("0000000008388608", "0000000000000000"),
             ("0000000008388608", "8388608"),
+            ("0000000008388608", "0000001073741825"),
             ("0000000008388608", "00000000008388608"),
             ("ba78", "BA78"),
             (".zst.age", ".zst.age.tmp"),
             ("binlog.000042", "binlog"),
             ("20261122T101531.000001Z", "20261122T101531Z"),
+            // One value has one text.
+            ("3e11fa47", "3E11FA47"),
+            ("20261122T101531.", "20261122T101560."),
+            ("20261122T101530Z", "20261122T101560Z"),
         ] {
             let bad = NAME.replace(from, to);
             assert!(ChunkName::parse(&bad).is_err(), "{bad}");

@@ -12,9 +12,6 @@ use crate::position::ByteRange;
 /// Bytes decoded at a time: two zstd blocks, and they stay in a core's cache.
 const DECODE_BYTES: usize = 256 << 10;
 
-/// Longest age header read, in bytes: a GTID set of that size is a server in deep trouble.
-pub const HEADER_BYTES_MAX: u64 = 16 << 20;
-
 /// What to do about an object that is not what its name says.
 const DAMAGED: &str = "move the object out of the archive: if the server still has the binlog, `binvault run` fetches the bytes again; \
     else look for them in a copy of this archive or an older version of the object";

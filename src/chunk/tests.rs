@@ -74,6 +74,25 @@ fn the_header_is_read_without_a_key() {
     assert_eq!(read_header(b"something else entirely, no age").unwrap_err().kind(), Kind::Corrupt);
 }
 
+/// A set in scattered pieces. What takes a moment took minutes, so a limit on the time is not needed.
+#[test]
+fn a_header_of_megabytes_is_read_at_once() {
+    let (recipients, identities) = keys();
+    let scattered: Vec<String> = (1..400_000_u32).rev().map(|n| (n * 2).to_string()).collect();
+    let gtids = format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{}", scattered.join(":")).parse().unwrap();
+    let meta = ChunkMeta { gtids, ..meta(9) };
+    let mut frames = Vec::new();
+    let mut compressor = Compressor::new(CompressOptions { level: 1, long_window_log: None }).unwrap();
+    compressor.frame(b"the bytes", &mut frames).unwrap();
+    let sealed = seal(&meta, &recipients, &frames, Vec::new()).unwrap();
+    assert!(sealed.object.len() > 3 << 20, "{}", sealed.object.len());
+    let HeaderRead::Whole(found) = read_header(&sealed.object).unwrap() else { panic!("cut short") };
+    assert!(found.gtids.minus(&meta.gtids).is_empty() && found.gtids.count() == 399_999);
+    assert_eq!(opened(&sealed, &identities).unwrap(), b"the bytes");
+    let endless = [b"age-encryption.org/v1\n-> x\n".to_vec(), vec![b'A'; 17 << 20]].concat();
+    assert_eq!(read_header(&endless).unwrap_err().kind(), Kind::Corrupt);
+}
+
 #[test]
 fn any_recipient_opens_and_nobody_else() {
     let (one, first) = keys();

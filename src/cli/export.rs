@@ -77,7 +77,7 @@ pub(super) async fn run(config: &Config, args: &ExportArgs) -> Result<()> {
     };
     let planned = plan(&archive, &selection, &args.to, args.partial).await?;
     let Some(keys) = keys else { return show_plan(&planned, args.json) };
-    let total = planned.iter().map(|file| file.bytes).sum();
+    let total = planned.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
     let bar = output::bar("exporting", total);
     let ticker = bar.clone();
     let exported = export_all(&archive, &planned, &keys, Arc::new(move |bytes| ticker.inc(bytes))).await;

@@ -1,5 +1,6 @@
 //! What people see: errors, sizes, bars.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -8,10 +9,16 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 
+/// A text that tells a terminal nothing: much of what is shown was written by others, in an archive or on a server.
+fn plain(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.contains(steers) { Cow::Owned(text.replace(steers, "?")) } else { Cow::Borrowed(text) }
+}
+
 /// Writes a line to stdout. A reader that has gone away (`| head`) is no error.
 pub(super) fn line(text: impl AsRef<str>) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
+    let _ = out.write_all(plain(text.as_ref()).as_bytes()).and_then(|()| out.write_all(b"\n"));
 }
 
 /// Writes a result as one JSON document.
@@ -28,10 +35,10 @@ pub(super) fn json(value: &impl Serialize) -> Result<()> {
 pub(super) fn print_error(error: &Error) {
     let mut out = std::io::stderr().lock();
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let (red, bold, plain) = if colour { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-    let mut text = format!("{red}error:{plain} {}\n", error.chain());
+    let (red, bold, end) = if colour { ("\x1b[31;1m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
+    let mut text = format!("{red}error:{end} {}\n", plain(&error.chain()));
     if let Some(hint) = error.hint_text() {
-        text.push_str(&format!("{bold}HINT:{plain} {hint}\n"));
+        text.push_str(&format!("{bold}HINT:{end} {}\n", plain(hint)));
     }
     let _ = out.write_all(text.as_bytes());
 }
@@ -75,5 +82,5 @@ pub(super) fn bar(what: &'static str, total: u64) -> ProgressBar {
 /// A word to people, on stderr: it is no result.
 pub(super) fn note(text: impl AsRef<str>) {
     let mut out = std::io::stderr().lock();
-    let _ = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
+    let _ = out.write_all(plain(text.as_ref()).as_bytes()).and_then(|()| out.write_all(b"\n"));
 }

@@ -57,11 +57,23 @@ fn read(file: &Path) -> Result<Table> {
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(failed)?;
     opened.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
+    parse(&text, file)
+}
+
+fn parse(text: &str, file: &Path) -> Result<Table> {
     text.parse::<Table>().map_err(|why| {
         // toml's own text quotes the line, which may be the one with a password: name only the place.
         let line = why.span().map_or(1, |span| text.get(..span.start).unwrap_or("").lines().count().max(1));
         Error::config(format!("{}, line {line}: {}", file.display(), why.message()))
     })
+}
+
+/// Reads a file's text alone: the door of `fuzzing`.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn read_text(text: &str) -> Result<RawConfig> {
+    check(&parse(text, Path::new("a text"))?, String::new)
 }
 
 /// toml's errors can quote values; its `message()` only names what is wrong and where.

@@ -12,7 +12,7 @@ use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::semi_sync::RawSemiSync;
 use super::serve::RawServe;
 use super::spool::RawSpool;
-use super::values::{Flag, Lines, Paths, Size, Span, de};
+use super::values::{Flag, Lines, Paths, SecretLines, Size, Span, de};
 use crate::mysql::TlsMode;
 
 /// The whole file.
@@ -71,10 +71,10 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawSource {
-    /// `mysql://user@host:3306`
-    pub url: Option<String>,
+    /// `mysql://user@host:3306`; there may be a password in it.
+    pub url: Option<SecretString>,
     /// The servers of a cluster, instead of `url`: the one that takes writes is followed.
-    pub urls: Lines,
+    pub urls: SecretLines,
     /// Whether a server that takes the archived one's place is accepted although it lost transactions.
     pub failover: Option<Flag>,
     /// Path of a unix socket, instead of `url`.
@@ -116,7 +116,7 @@ impl Default for RawSource {
     fn default() -> Self {
         Self {
             url: None,
-            urls: Lines::default(),
+            urls: SecretLines::default(),
             failover: None,
             socket: None,
             user: None,

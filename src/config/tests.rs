@@ -60,6 +60,16 @@ fn a_spool_goes_with_its_mode_and_has_a_least_size() {
 }
 
 #[test]
+fn no_secret_is_shown_by_debug() {
+    let text = "[source]\nurl = \"mysql://u:geheim@h\"\n[archive]\nurl = \"s3://b\"\naccess_key = \"a\"\n\
+        secret_key = \"geheim\"\nsession_token = \"geheim\"\n[serve]\npassword = \"geheim\"\n";
+    let config = load_text(text, &[]).unwrap();
+    let shown = format!("{config:?} {:?} {:?}", config.source().unwrap(), config.store(false).unwrap());
+    let several = load_text(&text.replace("url = \"mysql", "urls = \"mysql"), &[]).unwrap();
+    assert!(!format!("{shown}{several:?}").contains("geheim"), "{shown}{several:?}");
+}
+
+#[test]
 fn what_is_not_understood_is_named() {
     for (text, env, wanted) in [
         ("[source]\nurll = \"x\"\n", ("X", ""), "urll"),

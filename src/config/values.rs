@@ -148,6 +148,17 @@ impl<'de> Deserialize<'de> for Lines {
     }
 }
 
+/// As [`Lines`], where there may be passwords in them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Lines")]
+pub struct SecretLines(pub(super) Vec<SecretString>);
+
+impl From<Lines> for SecretLines {
+    fn from(lines: Lines) -> Self {
+        Self(lines.0.into_iter().map(SecretString::from).collect())
+    }
+}
+
 /// Several paths: a list, or one text with commas between.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paths(pub(super) Vec<PathBuf>);

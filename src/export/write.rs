@@ -1,7 +1,7 @@
 //! A file that appears whole or not at all.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -22,7 +22,11 @@ impl NewFile {
         let (Some(folder), Some(name)) = (target.parent(), target.file_name().and_then(|name| name.to_str())) else {
             return Err(Error::config(format!("{} is no file name", target.display())));
         };
-        std::fs::create_dir_all(folder).context(|| format!("make the folder {}", folder.display()))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(folder)
+            .context(|| format!("make the folder {}", folder.display()))?;
         let temporary = folder.join(format!(".{name}.{}.part", std::process::id()));
         // Binlogs hold the database's rows: nobody else's to read.
         let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);

@@ -270,6 +270,21 @@ impl Greeting {
     }
 }
 
+/// Reads a packet as each of those that a server may send during the login: the door of `fuzzing`.
+pub(crate) fn read_login(payload: &[u8], options: &SourceOptions) {
+    let password = b"a password";
+    if let Some(greeting) = Greeting::parse(payload)
+        && let Some(mut login) = Login::new(&greeting.plugin, &greeting.nonce, password, Channel::Clear)
+    {
+        login.first_answer(false);
+        drop(login.answer(payload));
+    }
+    if let Ok(mut login) = switch(payload, password, Channel::Clear, options) {
+        login.first_answer(true);
+        drop(login.answer(payload));
+    }
+}
+
 async fn login(options: &SourceOptions, program: &str) -> Result<Connection> {
     let stream = Stream::open(&options.address).await?;
     let codec = PacketCodec::new(LOGIN_PAYLOAD_BYTES_MAX);

@@ -190,6 +190,16 @@ impl Assembly {
     }
 }
 
+/// Takes an answer's packets in turn, up to its end or to what is none: the door of `fuzzing`.
+pub(crate) fn read_answer(packets: impl Iterator<Item = Bytes>, deprecate_eof: bool) {
+    let mut assembly = Assembly::new(deprecate_eof);
+    for packet in packets {
+        if !matches!(assembly.push(packet), Ok(false)) {
+            break;
+        }
+    }
+}
+
 impl Connection {
     /// Asks, and gives all rows of the answer. Statements without rows give none.
     ///
@@ -288,6 +298,12 @@ fn shorten(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_asks_for_a_file_of_ours_gets_none() {
+        let asked = Assembly::new(true).push(Bytes::from_static(b"\xfb/etc/passwd"));
+        assert!(matches!(asked, Err(Trouble::Malformed("a request for a local file"))), "{asked:?}");
+    }
     use proptest::prelude::*;
 
     fn column(name: &str) -> Bytes {

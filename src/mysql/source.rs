@@ -29,6 +29,14 @@ pub use packets::EventPackets;
 pub use question::Replica;
 pub use tls::acceptor;
 
+/// Reads a packet as each of those that a client may send: the door of `fuzzing`.
+pub(crate) fn read_word(payload: &[u8], face: &Face, replica: &mut Replica) {
+    login::Response::parse(payload);
+    if let command::Command::Query(text) = command::Command::parse(payload) {
+        question::answer(text, face, replica, 0);
+    }
+}
+
 /// What we show of ourselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Face {

@@ -24,11 +24,9 @@ impl FromStr for ServerUuid {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let wrong = || ParseError::new("server uuid", text);
-        if text.len() != 36 {
-            return Err(wrong());
-        }
-        Uuid::parse_str(text).map(Self).map_err(|_| wrong())
+        let parsed = Uuid::parse_str(text).ok().map(Self);
+        // One server has one folder: no other spelling is taken.
+        parsed.filter(|server| server.to_string() == text).ok_or_else(|| ParseError::new("server uuid", text))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use uuid::Uuid;
 
-use super::{GtidSet, ParseError, Sid, Tag};
+use super::{GtidSet, Interval, ParseError, Sid, Tag};
 
 /// Decodes a whole body. Every byte must be used.
 ///
@@ -38,7 +38,7 @@ fn decode(input: &mut Input<'_>) -> Option<GtidSet> {
     let head = input.u64()?;
     let tagged = head >> 56 == 1;
     let sids = if tagged { (head << 8) >> 16 } else { head };
-    let mut set = GtidSet::new();
+    let mut runs = Vec::new();
     for _ in 0..sids {
         let uuid = Uuid::from_bytes(input.take::<16>()?);
         let tag = if tagged { decode_tag(input)? } else { Tag::NONE };
@@ -49,10 +49,10 @@ fn decode(input: &mut Input<'_>) -> Option<GtidSet> {
             if first == 0 || first > last || last > super::GNO_MAX {
                 return None;
             }
-            set.add_interval(&sid, first, last);
+            runs.push((sid.clone(), Interval { first, last }));
         }
     }
-    Some(set)
+    Some(runs.into_iter().collect())
 }
 
 /// A tag has at most 32 bytes, so its length is always the one-byte form: the value shifted left by one.

@@ -86,7 +86,8 @@ impl GtidSet {
             let taken = other.sids.get(sid).map_or(&[][..], Vec::as_slice);
             for run in runs {
                 let mut from = run.first;
-                for gone in taken.iter().filter(|gone| gone.last >= run.first && gone.first <= run.last) {
+                let overlapping = taken.get(taken.partition_point(|gone| gone.last < run.first)..).unwrap_or(&[]);
+                for gone in overlapping.iter().take_while(|gone| gone.first <= run.last) {
                     if gone.first > from {
                         out.add_interval(sid, from, gone.first - 1);
                     }
@@ -123,6 +124,23 @@ impl GtidSet {
             let behind = runs.partition_point(|run| run.last < gtid.gno);
             runs.get(behind).is_some_and(|run| run.first <= gtid.gno)
         })
+    }
+}
+
+/// Many runs at once, in any order: one by one, each that comes before the others would have to move them all. Empty and
+/// impossible ones are ignored.
+impl FromIterator<(Sid, Interval)> for GtidSet {
+    fn from_iter<I: IntoIterator<Item = (Sid, Interval)>>(runs: I) -> Self {
+        let mut sids: BTreeMap<Sid, Vec<Interval>> = BTreeMap::new();
+        for (sid, run) in runs {
+            sids.entry(sid).or_default().push(run);
+        }
+        let mut set = Self::new();
+        for (sid, mut runs) in sids {
+            runs.sort_unstable_by_key(|run| run.first);
+            runs.into_iter().for_each(|run| set.add_interval(&sid, run.first, run.last));
+        }
+        set
     }
 }
 
@@ -166,7 +184,7 @@ impl FromStr for GtidSet {
     /// Reads MySQL's form; white space and line breaks anywhere between the parts are fine, as in its own output.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let wrong = || ParseError::new("GTID set", text);
-        let mut set = GtidSet::new();
+        let mut runs = Vec::new();
         for group in text.split(',').map(str::trim).filter(|group| !group.is_empty()) {
             let mut parts = group.split(':').map(str::trim);
             let uuid = parts.next().filter(|u| u.len() == 36).and_then(|u| Uuid::parse_str(u).ok());
@@ -177,7 +195,7 @@ impl FromStr for GtidSet {
                     let (first, last) = part.split_once('-').unwrap_or((part, part));
                     let number = |s: &str| s.trim().parse().ok().filter(|gno| (1..=GNO_MAX).contains(gno));
                     let (first, last) = number(first).zip(number(last)).ok_or_else(wrong)?;
-                    set.add_interval(&sid, first, last);
+                    runs.push((sid.clone(), Interval { first, last }));
                     seen = true;
                 } else {
                     sid.tag = Tag::new(part)?;
@@ -190,7 +208,7 @@ impl FromStr for GtidSet {
                 return Err(wrong());
             }
         }
-        Ok(set)
+        Ok(runs.into_iter().collect())
     }
 }
 

@@ -88,6 +88,17 @@ async fn run(options: &RestoreOptions, to: &Destination) -> Result<()> {
     finished.context(|| format!("put back {}", base.id))
 }
 
+/// Follows a clone stream's records, up to the end or to what does not fit: the door of `fuzzing`.
+pub(crate) fn follow_stream(records: impl Iterator<Item = bytes::Bytes>, bytes_max: u64) {
+    let mut snapshot = Snapshot::new(Limits { page_size: 16_384, version: 90_704, bytes: bytes_max });
+    for record in records {
+        if snapshot.take(&record).is_err() {
+            return;
+        }
+    }
+    drop(snapshot.finish());
+}
+
 /// Writes all the files, under their numbers.
 async fn materialise(options: &RestoreOptions, limits: Limits, folder: &Path) -> Result<Files> {
     let base = &options.plan.base;

@@ -27,7 +27,7 @@ pub(super) enum Stage {
 }
 
 /// What the marker says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Marker {
     pub(super) archive: Uuid,
     pub(super) base: String,

@@ -64,6 +64,8 @@ pub(crate) struct Switches {
     pub(crate) cut_bodies: AtomicBool,
     /// Requests that were let in.
     pub(crate) requests: AtomicU64,
+    /// Which operations were asked for.
+    pub(crate) operations: Mutex<BTreeSet<String>>,
     /// PUTs that were carried out.
     pub(crate) puts: AtomicU64,
     /// PUTs that carried a checksum.
@@ -167,6 +169,7 @@ impl S3Access for Gate {
         if take(&self.0.internal_error) {
             return Err(s3_error!(InternalError));
         }
+        self.0.operations.lock().unwrap().insert(context.s3_op().name().to_owned());
         let writes = matches!(context.s3_op().name(), "PutObject" | "DeleteObject");
         if writes && self.0.read_only.load(Ordering::SeqCst) {
             return Err(s3_error!(AccessDenied));
