@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use binvault::clock;
+use binvault::clock::{self, Instant};
 use binvault::error::{Error, Kind};
 use binvault::simulation::{self, Bug};
 
@@ -19,6 +19,7 @@ use crate::semi_sync::Plugin;
 use crate::server::Server;
 use crate::store::{Counter, Shelf};
 use crate::talk;
+use crate::vigil::Vigil;
 use crate::world::{Net, Sky, World, lock};
 
 /// When histories begin.
@@ -40,6 +41,7 @@ pub(crate) struct Outcome {
 
 /// Lives through the history of a seed.
 pub(crate) fn live(seed: u64, bug: Option<Bug>) -> Outcome {
+    let vigil = Vigil::over(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut history = History::begin(seed, bug);
@@ -47,7 +49,8 @@ pub(crate) fn live(seed: u64, bug: Option<Bug>) -> Outcome {
         history.end().await;
         let counts = history.judge().await;
         simulation::enter(None);
-        Outcome { wrong: history.world.first_wrong(), trace: history.world.trace(), counts }
+        let wrong = vigil.panicked().or_else(|| history.world.first_wrong());
+        Outcome { wrong, trace: history.world.trace(), counts }
     })
 }
 
@@ -161,17 +164,18 @@ impl History {
         for index in 0..self.agents.len() {
             let world = Arc::clone(&self.world);
             if let Some(error) = self.agents[index].look(&world).await {
-                let broke = self.agents[index].began_in() != lock(&world.server).epochs.len();
-                self.ended(&error, broke).await;
+                let (since, epoch) = self.agents[index].began();
+                let broke = epoch != lock(&world.server).epochs.len();
+                self.ended(&error, broke, since).await;
             }
         }
     }
 
     /// An agent has ended by itself. Where its archive cannot go on, another one is begun, as the hint says.
     /// `broke`: the server's history has broken in the agent's lifetime, so that what it follows is not the archive's end.
-    async fn ended(&mut self, error: &Error, broke: bool) {
+    async fn ended(&mut self, error: &Error, broke: bool, since: Instant) {
         let shelf = self.shelf();
-        let excused = broke || shelf.hides() || *lock(&self.world.sky) == Sky::LateListing;
+        let excused = broke || shelf.hid_since(since);
         let goes_on = check::goes_on(&lock(&self.world.server), &shelf);
         let definite = matches!(error.kind(), Kind::Diverged | Kind::Purged | Kind::Corrupt);
         if !definite || (goes_on && !excused) {
@@ -198,7 +202,7 @@ impl History {
         self.world.note(|| format!("step {step:?}"));
         match step {
             Step::Commits => self.commits(),
-            Step::LargeCommit => self.commit(1, 60_000, 200_000),
+            Step::LargeCommit => self.commit(1, 60_000, 400_000),
             Step::Rotate => self.with_server(Server::rotate),
             Step::Purge => {
                 let files = usize::try_from(self.dice.between(1, 3)).unwrap();

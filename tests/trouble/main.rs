@@ -86,24 +86,3 @@ fn complete(config: &AgentConfig, server: &Mysqld) {
 fn with_key<'a>(arguments: &[&'a str], key: &'a Path) -> Vec<&'a str> {
     [arguments, &["--identity", key.to_str().unwrap()]].concat()
 }
-
-/// Copies of the server's binlogs, to hold an archive against after the server has lost them.
-fn keep_binlogs(server: &Mysqld) -> tempfile::TempDir {
-    let kept = tempfile::tempdir().unwrap();
-    for file in server.binlogs() {
-        std::fs::copy(&file, kept.path().join(file.file_name().unwrap())).unwrap();
-    }
-    kept
-}
-
-/// The archive still verifies and gives back what was kept.
-fn still_holds(config: &AgentConfig, kept: &Path) {
-    use support::compare::{Extent, assert_same};
-
-    config.verify_deep();
-    let exported = config.export();
-    for file in std::fs::read_dir(kept).unwrap() {
-        let file = file.unwrap();
-        assert_same(&file.path(), &exported.join(file.file_name()), Extent::Whole);
-    }
-}
