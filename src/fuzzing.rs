@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 use uuid::Uuid;
 
-use crate::archive::{BaseManifest, Beacon, Drill, Identity};
+use crate::archive::{BaseManifest, Beacon, Drill, GapRecord, Identity};
 use crate::chunk::keys::{Identities, Recipients, generate};
 use crate::chunk::part::{OpenedPart, PartMeta, PartName, is_base_id, seal_part};
 use crate::chunk::{ChunkMeta, ChunkName, FORMAT_VERSION, HeaderRead, OpenedChunk, digest_hex, read_header};
@@ -311,6 +311,10 @@ fn document(json: &[u8]) {
     drop(serde_json::from_slice::<Identity>(json));
     drop(serde_json::from_slice::<Beacon>(json));
     drop(serde_json::from_slice::<Drill>(json));
+    if let Ok(gap) = serde_json::from_slice::<GapRecord>(json) {
+        gap.at();
+        gap.explains(&gap.server, &Incarnation { file: gap.ends.file.clone(), created_s: 1 });
+    }
 }
 
 fn config(bytes: &[u8]) {

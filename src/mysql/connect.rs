@@ -272,15 +272,10 @@ impl Greeting {
 
 /// Reads a packet as each of those that a server may send during the login: the door of `fuzzing`.
 pub(crate) fn read_login(payload: &[u8], options: &SourceOptions) {
-    let password = b"a password";
-    if let Some(greeting) = Greeting::parse(payload)
-        && let Some(mut login) = Login::new(&greeting.plugin, &greeting.nonce, password, Channel::Clear)
-    {
+    let greeted = Greeting::parse(payload);
+    let greeted = greeted.and_then(|greeting| Login::new(&greeting.plugin, &greeting.nonce, b"", Channel::Clear));
+    for mut login in greeted.into_iter().chain(switch(payload, b"", Channel::Clear, options).ok()) {
         login.first_answer(false);
-        drop(login.answer(payload));
-    }
-    if let Ok(mut login) = switch(payload, password, Channel::Clear, options) {
-        login.first_answer(true);
         drop(login.answer(payload));
     }
 }
