@@ -16,6 +16,7 @@ mod gaps;
 mod history;
 mod identity;
 mod reader;
+mod records;
 mod resume;
 mod semi_sync;
 mod spool;

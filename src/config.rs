@@ -8,6 +8,7 @@
 
 mod base;
 mod load;
+mod metrics;
 mod raw;
 mod restore;
 mod sample;
@@ -33,6 +34,7 @@ use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 pub use base::{RawBase, RawBaseCommand, RestoreCommand, RestoreInto};
 pub use load::load;
 pub(crate) use load::read_text;
+pub use metrics::RawMetrics;
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use restore::{Objectives, server_options};
 pub use sample::sample;
@@ -100,6 +102,7 @@ impl Config {
         config.ship()?;
         config.semi_sync()?;
         config.spool()?;
+        config.metrics()?;
         config.agent(false)?;
         config.base(None)?;
         config.base_restore()?;

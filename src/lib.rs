@@ -32,7 +32,7 @@
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
 //! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
-//! | [`objective`] | RPO and RTO held against what was measured |
+//! | [`observe`], [`objective`] | metrics over HTTP; RPO and RTO held against what was measured |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`base`] | base backups: engines, exact coordinates, the pump to the store, the schedule |
 //! | [`restore`] | the restoring server from its first start to the proof |
@@ -93,6 +93,7 @@ pub mod find;
 pub mod fuzzing;
 pub mod mysql;
 pub mod objective;
+pub mod observe;
 pub mod playback;
 pub mod position;
 pub mod restore;

@@ -24,11 +24,13 @@
 mod anew;
 mod bases;
 mod guard;
+mod numbers;
 mod spool;
 mod start;
 mod survey;
 mod watch;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -80,6 +82,8 @@ pub struct RunOptions {
     pub ship: ShipOptions,
     /// Whether commits shall wait until they are durable.
     pub semi_sync: SemiSyncOptions,
+    /// Where numbers are told.
+    pub metrics: Option<SocketAddr>,
     /// A folder in front of the store.
     pub spool: Option<SpoolOptions>,
     /// The store.
@@ -116,7 +120,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
     let bases = AbortOnDropHandle::new(tokio::spawn(async move { bases::run(&for_bases, &told, &woken).await }));
     // A run that ends by itself protects nobody.
     let wanted = options.semi_sync.mode != SemiSyncMode::Off && !options.once;
-    let agent = Agent {
+    let agent = Arc::new(Agent {
         keeper: Arc::new(Keeper::new(options.spool.clone(), options.ship.uploads)),
         options,
         stop: stop.clone(),
@@ -125,7 +129,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
         ledger: wanted.then(Arc::default),
         gap_found,
         manner: Mutex::default(),
-    };
+    });
     let deadline = async {
         stop.cancelled().await;
         clock::sleep(STOP_LIMIT).await;
@@ -135,6 +139,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
         result = agent.generations() => result.map(|()| RunReport {
             counts: progress.snapshot(), durable: progress.durable(), gaps: agent.manner().gaps,
         }),
+        Err(error) = numbers::tell(&agent) => Err(error),
         () = deadline => {
             hard_stop.cancel();
             Err(Error::new(Kind::Store, format!("the store did not take the last bytes within {} s", STOP_LIMIT.as_secs()))

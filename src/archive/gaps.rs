@@ -3,24 +3,13 @@
 //! Listings show where bytes are missing between and inside of files; a record says what happened, when, to whom, and which
 //! transactions are concerned. It stays when nothing else tells any more.
 
-use bytes::Bytes;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::Archive;
-use crate::error::{Context, Error, Result};
+use crate::error::Result;
 use crate::position::{CommitTime, GtidSet, Incarnation, Position, ServerUuid};
-use crate::store::{self, ListDepth};
 
 const FOLDER: &str = "gaps/";
-/// Largest record, in bytes.
-const RECORD_BYTES_MAX: u64 = 1 << 20;
-/// Records read at a time.
-const READS: usize = 8;
-/// Newest records that are read.
-const RECORDS_MAX: usize = 1000;
-/// Most objects listed.
-const ENTRIES_MAX: usize = 1 << 20;
 
 /// What broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,11 +101,7 @@ impl Archive {
         if self.gaps().await?.last().is_some_and(|last| gap.repeats(last)) {
             return Ok(false);
         }
-        let key = super::key(format!("{FOLDER}{}.json", CommitTime::from_micros(gap.at_us)))?;
-        let mut json =
-            serde_json::to_vec_pretty(gap).map_err(|error| Error::failed("write a gap's record").source(error))?;
-        json.push(b'\n');
-        self.store().put_new(&key, Bytes::from(json)).await.map_err(Error::from).context(|| format!("store {key}"))?;
+        self.put_record(FOLDER, gap.at_us, gap).await?;
         Ok(true)
     }
 
@@ -125,21 +110,6 @@ impl Archive {
     /// # Errors
     /// Those of the store.
     pub async fn gaps(&self) -> Result<Vec<GapRecord>> {
-        let listing = store::list_collect(self.store().as_ref(), FOLDER, ListDepth::Everything, ENTRIES_MAX).await;
-        let mut objects = listing.map_err(Error::from).context(|| format!("list {FOLDER}"))?.objects;
-        objects.sort_by(|a, b| a.key.as_str().cmp(b.key.as_str()));
-        let skip = objects.len().saturating_sub(RECORDS_MAX);
-        let read = |object: store::ObjectMeta| async move {
-            let body = store::get_all(self.store().as_ref(), &object.key, RECORD_BYTES_MAX).await;
-            let body = body.map_err(Error::from).context(|| format!("read {}", object.key))?;
-            let parsed = serde_json::from_slice::<GapRecord>(&body);
-            if let Err(error) = &parsed {
-                tracing::warn!(object = %object.key, %error, "a gap's record cannot be read");
-            }
-            Ok::<_, Error>(parsed.ok())
-        };
-        let all: Vec<Option<GapRecord>> =
-            stream::iter(objects.into_iter().skip(skip)).map(read).buffered(READS).try_collect().await?;
-        Ok(all.into_iter().flatten().collect())
+        self.records(FOLDER).await
     }
 }

@@ -25,6 +25,7 @@ pub(super) async fn run(config: &Config, args: &RunArgs) -> Result<()> {
         ship: config.ship()?,
         semi_sync: config.semi_sync()?,
         spool: config.spool()?,
+        metrics: config.metrics()?,
         store: config.store(true)?,
         recipients: config.recipients()?,
         once: args.once,

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::base::RawBase;
+use super::metrics::RawMetrics;
 use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::semi_sync::RawSemiSync;
 use super::serve::RawServe;
@@ -41,6 +42,8 @@ pub struct RawConfig {
     pub objectives: RawObjectives,
     /// The archive as a replication source.
     pub serve: RawServe,
+    /// Numbers for who watches.
+    pub metrics: RawMetrics,
     /// Logging.
     pub log: RawLog,
 }

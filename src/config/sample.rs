@@ -124,6 +124,9 @@ const REST: &str = r#"[agent]
 # server_id = 4000000002        # no replica's; derived from the archive if left out
 # poll_interval = "2s"          # how often the archive is looked at
 
+[metrics]
+# listen = "127.0.0.1:9188"     # `binvault run` tells its numbers there, to anybody: docs/metrics.md
+
 [log]
 # format = "text"               # or "json"
 # level = "info"

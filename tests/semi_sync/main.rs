@@ -9,6 +9,7 @@ mod check;
 mod checked;
 mod experiment;
 mod leaving;
+mod metrics;
 #[path = "../support/s3.rs"]
 mod s3;
 mod scene;

@@ -179,6 +179,7 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
     source.query_timeout = Duration::from_secs(5);
     let retry = RetryOptions { first_ms: 50, max_ms: 2000, elapsed_max_ms: Some(10_000), ..RetryOptions::default() };
     RunOptions {
+        metrics: None,
         source,
         agent: AgentOptions {
             id: id.to_owned(),

@@ -1,3 +1,5 @@
+//! The spool on real folders, before a store in memory.
+
 use std::time::Duration;
 
 use super::*;
