@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo fuzz fuzz-corpus fmt clippy doc deny check
+.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim fuzz fuzz-corpus fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ bench: ## ingest, replay and base backups, each beside its stock peer and its li
 	$(CARGO) bench $(LOCKED)
 
 soak-kill: ## 200 SIGKILLs of the agent under load, on files and on S3
-	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --features failpoints --test kill -- --nocapture
+	BINVAULT_SOAK=1 $(CARGO) test $(LOCKED) --features failpoints,simulation --test kill -- --nocapture
 
 soak-roundtrip: ## all workloads, many rounds: archived, exported, compared
 	$(CARGO) test $(LOCKED) --features soak --test soak_roundtrip -- --nocapture
@@ -34,6 +34,8 @@ soak-clone: ## 20 clones under load at random moments, each restored to a random
 soak-rpo: ## 100 lost database hosts under load, commits waiting for the store: none lost; the same for the spool, and without protection
 	BINVAULT_RPO_ROUNDS=100 $(CARGO) test $(LOCKED) --test semi_sync experiment -- --nocapture --test-threads=1
 
+soak-sim: ## 10,000 simulated histories, each with its faults and all promises checked (BINVAULT_SIM_HISTORIES, BINVAULT_SIM_SEED)
+	BINVAULT_SIM_HISTORIES=$${BINVAULT_SIM_HISTORIES:-10000} $(CARGO) test $(LOCKED) --features failpoints,simulation --test sim no_history -- --nocapture
 fuzz: ## every decoder under a fuzzer, BINVAULT_FUZZ_SECONDS (1800) each; what breaks one is kept (needs cargo-fuzz)
 	@fuzz/run.sh
 

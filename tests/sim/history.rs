@@ -19,6 +19,7 @@ use crate::semi_sync::Plugin;
 use crate::server::Server;
 use crate::store::{Counter, Shelf};
 use crate::talk;
+use crate::vigil::Vigil;
 use crate::world::{Net, Sky, World, lock};
 
 /// When histories begin.
@@ -40,6 +41,7 @@ pub(crate) struct Outcome {
 
 /// Lives through the history of a seed.
 pub(crate) fn live(seed: u64, bug: Option<Bug>) -> Outcome {
+    let vigil = Vigil::over(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut history = History::begin(seed, bug);
@@ -47,7 +49,8 @@ pub(crate) fn live(seed: u64, bug: Option<Bug>) -> Outcome {
         history.end().await;
         let counts = history.judge().await;
         simulation::enter(None);
-        Outcome { wrong: history.world.first_wrong(), trace: history.world.trace(), counts }
+        let wrong = vigil.panicked().or_else(|| history.world.first_wrong());
+        Outcome { wrong, trace: history.world.trace(), counts }
     })
 }
 
@@ -198,7 +201,7 @@ impl History {
         self.world.note(|| format!("step {step:?}"));
         match step {
             Step::Commits => self.commits(),
-            Step::LargeCommit => self.commit(1, 60_000, 200_000),
+            Step::LargeCommit => self.commit(1, 60_000, 400_000),
             Step::Rotate => self.with_server(Server::rotate),
             Step::Purge => {
                 let files = usize::try_from(self.dice.between(1, 3)).unwrap();
