@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use binvault::chunk::compress::CompressOptions;
 use binvault::chunk::keys::{Identities, generate};
-use binvault::clock;
+use binvault::clock::{self, Instant};
 use binvault::config::{AgentOptions, SemiSyncMode, SemiSyncOptions, StartAt};
 use binvault::error::{Error, Result};
 use binvault::mysql::{Address, SourceOptions};
@@ -56,6 +56,7 @@ impl Settings {
 pub(crate) struct Agent {
     id: &'static str,
     lives: u32,
+    started: Instant,
     epoch: usize,
     running: Option<Running>,
 }
@@ -68,12 +69,12 @@ struct Running {
 
 impl Agent {
     pub(crate) fn new(id: &'static str) -> Self {
-        Self { id, lives: 0, epoch: 0, running: None }
+        Self { id, lives: 0, started: clock::monotonic(), epoch: 0, running: None }
     }
 
-    /// In which of the server's epochs it was started.
-    pub(crate) fn began_in(&self) -> usize {
-        self.epoch
+    /// When it was started, and in which of the server's epochs.
+    pub(crate) fn began(&self) -> (Instant, usize) {
+        (self.started, self.epoch)
     }
 
     pub(crate) fn runs(&self) -> bool {
@@ -90,6 +91,7 @@ impl Agent {
         fuse: Option<u64>,
     ) {
         self.lives += 1;
+        self.started = clock::monotonic();
         self.epoch = lock(&world.server).epochs.len();
         let name = format!("{}{}", self.id, self.lives);
         world.note(|| format!("{name} starts"));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use binvault::clock;
+use binvault::clock::{self, Instant};
 use binvault::error::{Error, Kind};
 use binvault::simulation::{self, Bug};
 
@@ -164,17 +164,18 @@ impl History {
         for index in 0..self.agents.len() {
             let world = Arc::clone(&self.world);
             if let Some(error) = self.agents[index].look(&world).await {
-                let broke = self.agents[index].began_in() != lock(&world.server).epochs.len();
-                self.ended(&error, broke).await;
+                let (since, epoch) = self.agents[index].began();
+                let broke = epoch != lock(&world.server).epochs.len();
+                self.ended(&error, broke, since).await;
             }
         }
     }
 
     /// An agent has ended by itself. Where its archive cannot go on, another one is begun, as the hint says.
     /// `broke`: the server's history has broken in the agent's lifetime, so that what it follows is not the archive's end.
-    async fn ended(&mut self, error: &Error, broke: bool) {
+    async fn ended(&mut self, error: &Error, broke: bool, since: Instant) {
         let shelf = self.shelf();
-        let excused = broke || shelf.hides() || *lock(&self.world.sky) == Sky::LateListing;
+        let excused = broke || shelf.hid_since(since);
         let goes_on = check::goes_on(&lock(&self.world.server), &shelf);
         let definite = matches!(error.kind(), Kind::Diverged | Kind::Purged | Kind::Corrupt);
         if !definite || (goes_on && !excused) {

@@ -60,9 +60,9 @@ impl Shelf {
         incarnations.iter().map(|incarnation| self.covered_of(incarnation)).max().unwrap_or(0)
     }
 
-    /// Whether something that is there is not listed.
-    pub(crate) fn hides(&self) -> bool {
-        lock(&self.hidden).values().any(|until| *until > clock::monotonic())
+    /// Whether something that is there was not listed since a moment.
+    pub(crate) fn hid_since(&self, moment: Instant) -> bool {
+        lock(&self.hidden).values().any(|until| *until > moment)
     }
 
     fn is_hidden(&self, name: &str) -> bool {
