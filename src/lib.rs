@@ -71,6 +71,12 @@
 //!    `mysqlbinlog | mysql` makes of the source's own files).
 //! 10. **Bounded**: all bytes between the stages live in lent buffers with a budget (`ship::buffers`; the memory tests
 //!     send transactions many times larger).
+//!
+//! Beside those, `tests/sim` lives through thousands of histories in which everything goes wrong, each a function of one
+//! seed: the real [`run`] and all below it on one thread, against models of a MySQL server and of an object store, with
+//! simulated time. Every byte, every word about durability, every acknowledgement, every reason to give up and every
+//! restore plan is held against the model; a failing seed is printed with the command that shows it. `make soak-sim` takes
+//! 10,000 of them. [`simulation`] is where the product lets it in, and where bugs are planted to prove that they are seen.
 
 pub mod archive;
 pub mod base;
