@@ -198,8 +198,11 @@ mod tests {
         Incarnation { file: BinlogFile::new(&format!("b.{number:06}")).unwrap(), created_s }
     }
 
-    fn linked(files: &[(u64, u32, Option<(u64, u32)>)]) -> Vec<(u64, u32)> {
-        let link = |(number, created_s)| Link { file: file(number, 0).file, created_s, end: 9 };
+    /// A file's number and time.
+    type Short = (u64, u32);
+
+    fn linked(files: &[(u64, u32, Option<Short>)]) -> Vec<Short> {
+        let link = |(number, created_s): Short| Link { file: file(number, 0).file, created_s, end: 9 };
         let mut all: Vec<_> =
             files.iter().map(|(n, created, follows)| (file(*n, *created), follows.map(link))).collect();
         all.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -212,6 +212,8 @@ impl Store for Counter {
                 tokio::spawn(async move {
                     clock::sleep(wait).await;
                     world.note(|| format!("late: {}", without_digest(key.as_str())));
+                    // Until now it was there for nobody.
+                    lock(&shelf.hidden).insert(key.to_string(), clock::monotonic());
                     shelf.put_new(&world, &key, body, hide).await
                 });
             }
