@@ -190,6 +190,7 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
             beacon_interval: Duration::from_secs(5),
             poll_interval: Duration::from_secs(1),
             adopt: false,
+            failover: false,
         },
         ship: settings.ship.clone(),
         semi_sync: SemiSyncOptions {

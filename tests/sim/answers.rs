@@ -38,6 +38,14 @@ pub(crate) fn answer(world: &World, text: &str, session: &mut Session) -> Answer
     let pairs = |rows| Answer::Rows(vec!["Variable_name", "Value"], rows);
     match text {
         "SELECT @@GLOBAL.gtid_executed" => Answer::Rows(vec!["executed"], vec![vec![server.executed.to_string()]]),
+        "SELECT @@GLOBAL.read_only" => Answer::Rows(vec!["read_only"], vec![vec!["0".into()]]),
+        text if text.starts_with("SHOW BINLOG EVENTS IN '") => {
+            let file = text.split('\'').nth(1).and_then(|name| server.find(name));
+            match file.map(|file| server.files[file].previous.to_string()) {
+                Some(set) => Answer::Rows(vec!["Event_type", "Info"], vec![vec!["Previous_gtids".into(), set]]),
+                None => Answer::Error(1220, "Could not find target log".into()),
+            }
+        }
         "SHOW GRANTS" => Answer::Rows(vec!["Grants"], vec![vec!["GRANT REPLICATION SLAVE ON *.* TO `a`@`%`".into()]]),
         "SHOW BINARY LOGS" => binary_logs(&server),
         "SHOW BINARY LOG STATUS" => status(&server),

@@ -23,6 +23,8 @@ pub(crate) struct Ask {
     pub(crate) file: String,
     pub(crate) position: u64,
     by_gtid: bool,
+    /// Ends where the log ends.
+    non_block: bool,
 }
 
 impl Ask {
@@ -32,10 +34,12 @@ impl Ask {
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if code == 0x12 {
-            return Self { file: text(&body[10..]), position: number(0, 4), by_gtid: false };
+            let non_block = number(4, 2) & 1 == 1;
+            return Self { file: text(&body[10..]), position: number(0, 4), by_gtid: false, non_block };
         }
         let end = 10 + usize::try_from(number(6, 4)).unwrap();
-        Self { file: text(&body[10..end]), position: number(end, 8), by_gtid: true }
+        let non_block = number(0, 2) & 1 == 1;
+        Self { file: text(&body[10..end]), position: number(end, 8), by_gtid: true, non_block }
     }
 
     /// Where in the log that is, or what a server says to it.
@@ -88,7 +92,7 @@ pub(crate) async fn serve(
         biased;
         () = line.ended.cancelled() => sender.wire.write(&framed(1, &[0xfe, 0, 0, 2, 0])).await,
         heard = hear(&world, id, &line.life, reading) => heard,
-        sent = sender.run(ask.by_gtid) => sent,
+        sent = sender.run(&ask) => sent,
     }
 }
 
@@ -171,12 +175,12 @@ enum Next {
 }
 
 impl Sender {
-    async fn run(&mut self, by_gtid: bool) -> io::Result<()> {
+    async fn run(&mut self, ask: &Ask) -> io::Result<()> {
         self.announce().await?;
         if self.offset != 4 {
             let description = self.description();
             // By GTID it comes as it lies in the file, else without its place.
-            let sent = if by_gtid { description } else { format_description(&description, false, true) };
+            let sent = if ask.by_gtid { description } else { format_description(&description, false, true) };
             self.send(&[(sent, false)]).await?;
         }
         let mut sent = clock::monotonic();
@@ -193,6 +197,9 @@ impl Sender {
                     self.announce().await?;
                 }
                 Next::Error(text) => return self.wire.write(&framed(self.sequence, &error(FATAL, text))).await,
+                Next::Nothing if ask.non_block => {
+                    return self.wire.write(&framed(self.sequence, &[0xfe, 0, 0, 2, 0])).await;
+                }
                 Next::Nothing => {
                     tokio::select! {
                         biased;

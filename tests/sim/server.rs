@@ -28,6 +28,7 @@ pub(crate) struct File {
     /// Its last event says so; a crash leaves none.
     pub(crate) says_so: bool,
     pub(crate) transactions: Vec<Transaction>,
+    pub(crate) previous: GtidSet,
     pub(crate) epoch: usize,
 }
 
@@ -127,6 +128,7 @@ impl Server {
             closed: false,
             says_so: false,
             transactions: Vec::new(),
+            previous,
             epoch,
         });
         self.listed.push(self.files.len() - 1);
