@@ -240,7 +240,10 @@ impl Lines {
     /// The line that adds most to what is needed; of equals the one that was written last.
     fn parent(&self, needed: &GtidSet, used: &[Segment]) -> Option<(usize, &Line)> {
         let unused = |index: usize| !used.iter().any(|segment| segment.line == index);
-        let candidates = self.lines.iter().enumerate().filter(|(index, _)| unused(*index));
+        // A server's later line is nobody's parent: after a reset it may have the same GTIDs.
+        let child = used.last().map_or(0, |segment| segment.line);
+        let earlier = |index: usize| index < child || !self.same_server(child, index);
+        let candidates = self.lines.iter().enumerate().filter(|(index, _)| unused(*index) && earlier(*index));
         let scored = candidates.filter_map(|(index, line)| {
             let adds = line.executed.minus(&line.before).common_with(needed).count();
             (adds > 0).then(|| (line.executed.common_with(needed).count(), adds, line.written_until(), index, line))
@@ -293,8 +296,14 @@ impl Lines {
             return having.peek().is_none()
                 || having.any(|(index, line)| head.is_some_and(|(head, at)| goes_on(line, index, head, at)));
         }
-        if self.lines.iter().filter(of_server).any(|line| has(&line)) {
-            return own.any(|line| has(&line) && !lost(line));
+        // What a line has beyond its part in the history is not in it, whatever the numbers say.
+        let beyond =
+            |segment: &Segment| segment.only.as_ref().is_some_and(|only| !base.coordinates.executed.is_subset_of(only));
+        let known = self.lines.iter().filter(of_server).any(|line| has(&line));
+        if known {
+            let of = |segment: &Segment| self.lines.get(segment.line).filter(of_server);
+            let holds = |segment: &Segment| of(segment).is_some_and(|line| has(&line) && !lost(line));
+            return segments.iter().any(|segment| holds(segment) && !beyond(segment));
         }
         // Taken before archiving began, or not archived yet.
         own.all(|line| {
