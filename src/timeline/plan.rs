@@ -223,11 +223,25 @@ impl Planner<'_> {
             let place = base.coordinates.position();
             return Err(self.too_late(base, &format!("it was taken at {place}, which is not in this history")));
         }
+        if let Target::Time(time) = self.options.target
+            && base.finished_us > time.micros()
+            && self.place_is_beginning()
+        {
+            return Err(
+                self.too_late(base, "it was taken later, and nothing in this history is known of the time before")
+            );
+        }
         if base.coordinates.by_gtid() {
             Ok((self.by_gtid(base).await?, true))
         } else {
             Ok((self.by_position(base)?, false))
         }
+    }
+
+    /// Whether no transaction of the lineage stands before the place: then nobody knows when what was before was committed.
+    fn place_is_beginning(&self) -> bool {
+        let first = self.lineage.first().and_then(|segment| self.lines.lines.get(segment.line));
+        self.place.last_in.is_none() && first.is_some_and(|line| self.place.executed.is_subset_of(&line.before))
     }
 
     async fn by_gtid(&self, base: &BaseManifest) -> Result<Playlist> {
