@@ -31,7 +31,7 @@ use crate::mysql::event::{FIRST_EVENT, FormatDescription, types};
 use crate::mysql::facts::{ServerFacts, executed_gtids, previous_gtids};
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
-use crate::position::{BinlogFile, CommitTime, GtidSet, Position, ServerUuid};
+use crate::position::{BinlogFile, CommitTime, GtidSet, Position, ServerUuid, created_text};
 
 /// Where to go on, and what is to be told of it.
 #[derive(Debug)]
@@ -117,7 +117,18 @@ impl Scene<'_> {
         if self.by_gtid {
             check_executed(self.asked, &inside.executed()).await?;
         }
-        choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)
+        let start = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
+        // A name that came back may have grown beyond the archived end: then the position may lie inside of an event, and
+        // a semi-synchronous dump would acknowledge what is not archived.
+        if let Some(inside) = start.from.inside.as_ref().filter(|_| start.position > FIRST_EVENT)
+            && let Some(created_s) = self.created(&start.file).await?
+            && created_s != inside.incarnation.created_s
+        {
+            let is = created_text(created_s);
+            let message = format!("{} was begun at {is}, the archived one is {}", start.file, inside.incarnation);
+            return Err(Error::new(Kind::Diverged, message));
+        }
+        Ok(start)
     }
 
     /// The archived end of another server that was written later than `own`.
