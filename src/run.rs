@@ -42,13 +42,14 @@ use self::anew::{Beginning, Scene};
 use self::guard::{Guard, Turn, next_hold, soon};
 use self::spool::{Keeper, Stored};
 use self::start::Start;
-use self::survey::{Binlogs, Survey, parse_set, survey};
+use self::survey::{Binlogs, Survey, survey};
 use crate::archive::{Archive, GapRecord};
 use crate::base::BaseOptions;
 use crate::chunk::keys::Recipients;
 use crate::clock::{self, Instant};
 use crate::config::{AgentOptions, SemiSyncMode, SemiSyncOptions};
 use crate::error::{Error, Kind, Result};
+use crate::mysql::facts::purged_gtids;
 use crate::mysql::members::primary;
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
@@ -401,6 +402,8 @@ impl Agent {
             None => None,
         };
         let stream = start_dump(connection, &request).await?;
+        // Asked behind the dump's beginning: what was told before may be from before a reset.
+        let purged = purged_gtids(&mut asked).await?;
         let durable = from.inside.as_ref().map(crate::archive::ResumeInFile::link);
         self.progress.set_durable(Durable {
             position: durable.map(|link| Position { file: link.file, offset: link.end }),
@@ -432,7 +435,7 @@ impl Agent {
             stream,
             server,
             from,
-            purged: parse_set(facts.gtid_purged.as_deref().unwrap_or(""))?,
+            purged,
             archive,
             recipients: recipients.clone(),
             until: until.clone(),

@@ -285,9 +285,21 @@ pub async fn previous_gtids(connection: &mut Connection, file: &str) -> Result<G
 /// # Errors
 /// Those of [`Connection::query`].
 pub async fn executed_gtids(connection: &mut Connection) -> Result<GtidSet> {
-    let rows = connection.query("SELECT @@GLOBAL.gtid_executed").await?;
+    gtid_variable(connection, "gtid_executed").await
+}
+
+/// What of it the binlogs no longer hold.
+///
+/// # Errors
+/// Those of [`Connection::query`].
+pub async fn purged_gtids(connection: &mut Connection) -> Result<GtidSet> {
+    gtid_variable(connection, "gtid_purged").await
+}
+
+async fn gtid_variable(connection: &mut Connection, name: &str) -> Result<GtidSet> {
+    let rows = connection.query(&format!("SELECT @@GLOBAL.{name}")).await?;
     let set = rows.first().and_then(|row| row.get_at(0)).unwrap_or_default();
-    set.parse().map_err(|error| Error::corrupt("gtid_executed is no GTID set").source(error))
+    set.parse().map_err(|error| Error::corrupt(format!("{name} is no GTID set")).source(error))
 }
 
 /// The end of the log.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::PROGRAM;
 use super::start::{EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, choose_first, plain_size, shown};
-use super::survey::{Binlogs, parse_file, parse_set};
+use super::survey::{Binlogs, parse_file};
 use crate::archive::{Archive, BreakKind, GapRecord, ResumeInFile, ResumePoint};
 use crate::chunk::Link;
 use crate::clock;
@@ -28,7 +28,7 @@ use crate::config::AgentOptions;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::dump::{DumpItem, DumpReader};
 use crate::mysql::event::{FIRST_EVENT, FormatDescription, types};
-use crate::mysql::facts::{ServerFacts, executed_gtids, previous_gtids};
+use crate::mysql::facts::{ServerFacts, executed_gtids, previous_gtids, purged_gtids};
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, CommitTime, GtidSet, Position, ServerUuid, created_text};
@@ -148,7 +148,7 @@ impl Scene<'_> {
     /// What was executed before a file: as it says itself, and what is in no file at all.
     async fn before(&mut self, file: &str) -> Result<GtidSet> {
         let mut before = previous_gtids(self.asked, file).await?;
-        before.union_with(&parse_set(self.facts.gtid_purged.as_deref().unwrap_or(""))?);
+        before.union_with(&purged_gtids(self.asked).await?);
         Ok(before)
     }
 
@@ -214,7 +214,8 @@ impl Scene<'_> {
         let missing = before.minus(&self.archived().await?);
         let here = elsewhere.is_none_or(|elsewhere| elsewhere.inside.executed().is_subset_of(&inside.executed()));
         let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
-        if before == inside.executed() && here {
+        // Two empty sets prove nothing: a reset empties the server's.
+        if before == inside.executed() && !before.is_empty() && here {
             // Everything before the file is what is archived, and nothing else: it follows, whatever its name.
             tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
             let from = ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit };

@@ -3,10 +3,10 @@
 //! Does not own: where archiving goes on (`start`).
 
 use super::PROGRAM;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::mysql::facts::{BinaryLog, ServerFacts, binary_logs, binlog_status};
 use crate::mysql::{Connection, SourceOptions};
-use crate::position::{BinlogFile, GtidSet, Position, ServerUuid};
+use crate::position::{BinlogFile, Position, ServerUuid};
 
 /// Who the server is.
 pub(super) struct Survey {
@@ -55,11 +55,4 @@ pub(super) async fn survey(source: &SourceOptions) -> Result<Survey> {
 pub(super) fn parse_file(name: &str) -> Result<BinlogFile> {
     let bare = name.rsplit(['/', '\\']).next().unwrap_or(name);
     BinlogFile::new(bare).map_err(|error| Error::corrupt("the server names a binlog file that is none").source(error))
-}
-
-/// A GTID set as the server tells it.
-pub(super) fn parse_set(text: &str) -> Result<GtidSet> {
-    text.parse::<GtidSet>()
-        .map_err(|error| Error::corrupt("the server tells a GTID set that is none").source(error))
-        .context(|| "read gtid_executed".into())
 }

@@ -237,7 +237,8 @@ impl Lines {
         Ok(segments)
     }
 
-    /// The line that adds most to what is needed; of equals the one that was written last.
+    /// The line that has most of what is needed, and some of it itself; of equals the one that was written last: the others
+    /// may have come before it, and have transactions that it left behind, whose numbers came again.
     fn parent(&self, needed: &GtidSet, used: &[Segment]) -> Option<(usize, &Line)> {
         let unused = |index: usize| !used.iter().any(|segment| segment.line == index);
         // A server's later line is nobody's parent: after a reset it may have the same GTIDs.
@@ -246,11 +247,9 @@ impl Lines {
         let candidates = self.lines.iter().enumerate().filter(|(index, _)| unused(*index) && earlier(*index));
         let scored = candidates.filter_map(|(index, line)| {
             let adds = line.executed.minus(&line.before).common_with(needed).count();
-            (adds > 0).then(|| (line.executed.common_with(needed).count(), adds, line.written_until(), index, line))
+            (adds > 0).then(|| (line.executed.common_with(needed).count(), line.written_until(), index, line))
         });
-        scored
-            .max_by_key(|(covers, adds, commit, index, _)| (*covers, *adds, *commit, *index))
-            .map(|best| (best.3, best.4))
+        scored.max_by_key(|(covers, commit, index, _)| (*covers, *commit, *index)).map(|best| (best.2, best.3))
     }
 }
 

@@ -238,10 +238,14 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether no transaction of the lineage stands before the place: then nobody knows when what was before was committed.
+    /// Whether no transaction that the archive has, or none but those before a gap, stands before the place: then nobody
+    /// knows when what was before was committed.
     fn place_is_beginning(&self) -> bool {
-        let first = self.lineage.first().and_then(|segment| self.lines.lines.get(segment.line));
-        self.place.last_in.is_none() && first.is_some_and(|line| self.place.executed.is_subset_of(&line.before))
+        let line = self.lineage.get(self.place.segment).and_then(|segment| self.lines.lines.get(segment.line));
+        let before = self.place.segment.checked_sub(1).and_then(|before| self.lineage.get(before));
+        self.place.last_in.is_none()
+            && before.is_none_or(|before| !before.missing_after.is_empty())
+            && line.is_some_and(|line| self.place.executed.is_subset_of(&line.before))
     }
 
     async fn by_gtid(&self, base: &BaseManifest) -> Result<Playlist> {

@@ -36,23 +36,6 @@ impl Counts {
     }
 }
 
-/// Whether the server still has what comes behind the archive's end.
-pub(crate) fn goes_on(server: &Server, shelf: &Shelf) -> bool {
-    // A tail that the server has lost stands in the way, however far the archive has come behind it.
-    if server.listed.iter().map(|index| &server.files[*index]).any(|file| shelf.covered(file) > file.kept) {
-        return false;
-    }
-    let Some(newest) = server.files.iter().rposition(|file| shelf.covered(file) > 0) else { return true };
-    let (file, covered) = (&server.files[newest], shelf.covered(&server.files[newest]));
-    if server.listed.contains(&newest) {
-        return true;
-    }
-    let oldest = &server.files[server.listed[0]];
-    // Without its last event nobody can tell that nothing of the file is missing.
-    let whole = file.says_so && covered == file.written.bytes.len() as u64;
-    whole && server.listed[0] == newest + 1 && oldest.number == file.number + 1 && oldest.epoch == file.epoch
-}
-
 /// What the archive lacks of what the server has.
 pub(crate) fn lacking(server: &Server, shelf: &Shelf) -> Option<String> {
     let files = server.listed.iter().map(|index| &server.files[*index]);
@@ -118,7 +101,32 @@ pub(crate) async fn archive(
             exported(&archive, chunks, &written).await?;
         }
     }
+    told(world, shelf, &archive).await?;
     restore::plans(world, shelf, &archive, dice, counts).await
+}
+
+/// What is lost, or missing in the middle, is told: by a record, or by the files themselves.
+async fn told(world: &World, shelf: &Shelf, archive: &Archive) -> Result<(), String> {
+    let silent = {
+        let server = lock(&world.server);
+        let state = server.state();
+        let begun = server.files.iter().position(|file| shelf.covered(file) > 0).unwrap_or(usize::MAX);
+        let mut of_concern = server.files.iter().skip(begun).flat_map(|file| {
+            let covered = shelf.covered(file);
+            file.transactions
+                .iter()
+                .filter(move |one| one.end <= covered || one.end <= file.kept)
+                .map(move |one| (one, covered))
+        });
+        // Archived, and gone from the server; or the server's, and in no archived file.
+        let broken = of_concern.find(|(one, covered)| (one.end <= *covered) != state.contains(&one.id));
+        broken.filter(|_| !restore::numbers_came_again(&server, shelf)).map(|(one, _)| one.id)
+    };
+    let Some(id) = silent else { return Ok(()) };
+    let said = |error: binvault::error::Error| error.chain();
+    let runs = archive.history(&ServerUuid(SERVER)).await.map_err(said)?.runs().len();
+    let told = runs > 1 || !archive.gaps().await.map_err(said)?.is_empty();
+    if told { Ok(()) } else { Err(format!("transaction {id} is lost or missing, and nobody is told")) }
 }
 
 /// The bytes that a file had.

@@ -6,10 +6,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use binvault::clock::{self, Instant};
-use binvault::error::{Error, Kind};
+use binvault::error::Error;
 use binvault::simulation::{self, Bug};
 
 use crate::agent::{Agent, Settings};
@@ -26,8 +27,6 @@ use crate::world::{Net, Sky, World, lock};
 const BEGIN_US: u64 = 1_795_000_000_000_000;
 /// By then, of simulated time, an agent has caught up once nothing is in its way.
 const CATCH_UP: Duration = Duration::from_secs(240);
-/// More archives than this are not begun in one history.
-const ARCHIVES_MAX: usize = 4;
 
 /// What came of a history.
 #[derive(Debug)]
@@ -119,8 +118,7 @@ struct History {
     settings: Settings,
     steps: Vec<(u64, Step)>,
     agents: Vec<Agent>,
-    /// The archives, the one in use at the end.
-    shelves: Vec<Arc<Shelf>>,
+    shelf: Arc<Shelf>,
 }
 
 impl History {
@@ -140,11 +138,7 @@ impl History {
         let world = World::new(dice.fork(), server, commit_limit);
         let network = network(&world);
         simulation::enter(Some(simulation::World { wall_us: BEGIN_US, network, bug }));
-        Self { world, dice, settings, steps, agents, shelves: vec![Arc::default()] }
-    }
-
-    fn shelf(&self) -> Arc<Shelf> {
-        Arc::clone(self.shelves.last().expect("never empty"))
+        Self { world, dice, settings, steps, agents, shelf: Arc::default() }
     }
 
     async fn steps(&mut self) {
@@ -164,34 +158,21 @@ impl History {
         for index in 0..self.agents.len() {
             let world = Arc::clone(&self.world);
             if let Some(error) = self.agents[index].look(&world).await {
-                let (since, epoch) = self.agents[index].began();
-                let broke = epoch != lock(&world.server).epochs.len();
-                self.ended(&error, broke, since).await;
+                self.ended(&error, self.agents[index].began());
             }
         }
     }
 
-    /// An agent has ended by itself. Where its archive cannot go on, another one is begun, as the hint says.
-    /// `broke`: the server's history has broken in the agent's lifetime, so that what it follows is not the archive's end.
-    async fn ended(&mut self, error: &Error, broke: bool, since: Instant) {
-        let shelf = self.shelf();
-        let excused = broke || shelf.hid_since(since);
-        let goes_on = check::goes_on(&lock(&self.world.server), &shelf);
-        let definite = matches!(error.kind(), Kind::Diverged | Kind::Purged | Kind::Corrupt);
-        if !definite || (goes_on && !excused) {
+    /// An agent has ended by itself: only in the middle of a break, or if the archive was not shown to it as a whole.
+    fn ended(&self, error: &Error, (since, epoch): (Instant, usize)) {
+        let broke = epoch != lock(&self.world.server).epochs.len();
+        if !broke && !self.shelf.hid_since(since) {
             self.world.wrong(format!("an agent gave up for no reason: {:?}: {}", error.kind(), error.chain()));
-        }
-        if !goes_on && self.shelves.len() < ARCHIVES_MAX {
-            for agent in &mut self.agents {
-                agent.stop(&self.world).await;
-            }
-            self.world.note(|| "another archive is begun".to_owned());
-            self.shelves.push(Arc::default());
         }
     }
 
     fn start_all(&mut self) {
-        let shelf = self.shelf();
+        let shelf = Arc::clone(&self.shelf);
         let world = &self.world;
         for agent in self.agents.iter_mut().filter(|agent| !agent.runs()) {
             agent.start(world, counter(world), &self.settings, &shelf, None);
@@ -233,8 +214,12 @@ impl History {
             Step::Net(net) => *lock(&self.world.net) = net,
             Step::Sky(sky) => *lock(&self.world.sky) = sky,
             Step::Kill | Step::KillSoon | Step::Stop | Step::Start => self.agents(step).await,
-            Step::ClockJump => simulation::jump(self.dice.pick(&[-3_700_000_000, -2_000_000, 2_000_000, 90_000_000])),
-            Step::Base => check::take_base(&self.world, &self.shelf()).await,
+            Step::ClockJump => {
+                let by_us = self.dice.pick(&[-3_700_000_000, -2_000_000, 2_000_000, 90_000_000]);
+                self.world.clock_went_back.fetch_or(by_us < 0, Ordering::Relaxed);
+                simulation::jump(by_us);
+            }
+            Step::Base => check::take_base(&self.world, &self.shelf).await,
             Step::Rest => {
                 let rest = Duration::from_secs(self.dice.between(1, 6));
                 self.pass(rest).await;
@@ -244,7 +229,7 @@ impl History {
 
     async fn agents(&mut self, step: Step) {
         let chosen = usize::try_from(self.dice.below(self.agents.len() as u64)).unwrap();
-        let (world, shelf) = (Arc::clone(&self.world), self.shelf());
+        let (world, shelf) = (Arc::clone(&self.world), Arc::clone(&self.shelf));
         let fuse = self.dice.between(1, 25);
         let agent = &mut self.agents[chosen];
         match step {
@@ -316,7 +301,7 @@ impl History {
         loop {
             self.start_all();
             self.pass(Duration::from_millis(500)).await;
-            let lacking = check::lacking(&lock(&self.world.server), &self.shelf());
+            let lacking = check::lacking(&lock(&self.world.server), &self.shelf);
             let Some(lacking) = lacking else { break };
             if self.world.first_wrong().is_some() {
                 return;
@@ -335,11 +320,9 @@ impl History {
     async fn judge(&mut self) -> check::Counts {
         let mut counts = check::Counts::default();
         if self.world.first_wrong().is_none() {
-            for shelf in self.shelves.clone() {
-                let done = check::archive(&self.world, &shelf, &mut self.dice, &mut counts).await;
-                if let Err(wrong) = done {
-                    self.world.wrong(wrong);
-                }
+            let done = check::archive(&self.world, &self.shelf, &mut self.dice, &mut counts).await;
+            if let Err(wrong) = done {
+                self.world.wrong(wrong);
             }
         }
         counts

@@ -1,6 +1,9 @@
 //! Every plan that is made leads to a state that the server was in: each transaction once, none too many. And where
 //! nothing is missing, a plan is made.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
 use binvault::archive::{Archive, BaseManifest, ReadOptions};
 use binvault::error::Kind;
 use binvault::position::{BinlogFile, CommitTime, GtidSet, Position};
@@ -25,6 +28,7 @@ struct Judge<'a> {
     head: usize,
     /// The head's last file, and where it ends there.
     end: (usize, u64),
+    clock_went_back: bool,
     /// All that the server held at the head's end.
     history: Vec<&'a Transaction>,
 }
@@ -46,11 +50,12 @@ pub(crate) async fn plans(
 ) -> Result<(), String> {
     let lines = Lines::read(archive).await.map_err(|error| error.chain())?;
     let bases = archive.bases().await.map_err(|error| error.chain())?.complete;
+    let clock_went_back = world.clock_went_back.load(Ordering::Relaxed);
     for head in lines.heads() {
         let name = lines.head(head).map_err(|error| error.chain())?.name;
         let wishes = {
             let server = lock(&world.server);
-            let judge = Judge::new(&server, shelf, &lines, head)?;
+            let judge = Judge::new(&server, shelf, &lines, (head, clock_went_back))?;
             (0..=TARGETS).filter_map(|number| judge.wish(number, dice)).collect::<Vec<_>>()
         };
         for Wish { target, edge, upto } in wishes {
@@ -66,7 +71,7 @@ pub(crate) async fn plans(
             };
             let planned = plan(archive, &options).await;
             let server = lock(&world.server);
-            let judge = Judge::new(&server, shelf, &lines, head)?;
+            let judge = Judge::new(&server, shelf, &lines, (head, clock_went_back))?;
             let judged = match planned {
                 Ok(plan) => judge.plan(&plan, upto),
                 Err(error) if error.kind() == Kind::Gap => {
@@ -83,15 +88,43 @@ pub(crate) async fn plans(
     Ok(())
 }
 
+/// Whether a GTID came again where the archive has not seen both transactions.
+pub(crate) fn numbers_came_again(server: &Server, shelf: &Shelf) -> bool {
+    beyond_knowing(server, shelf, |_| true)
+}
+
+/// Whether a GTID stands for two of the transactions of concern, or of those archived, of which the archive has seen one at
+/// most: after a reset, a clone or a crash numbers come again, and nobody can tell them apart then.
+fn beyond_knowing(server: &Server, shelf: &Shelf, of_concern: impl Fn(u64) -> bool) -> bool {
+    let mut seen: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+    for file in &server.files {
+        let covered = shelf.covered(file);
+        for one in &file.transactions {
+            let archived = one.end <= covered;
+            let Some(gtid) = one.gtid.as_ref().filter(|_| archived || of_concern(one.id)) else { continue };
+            match seen.insert(gtid.to_string(), (one.id, archived)) {
+                Some((id, was_archived)) if id != one.id && !(archived && was_archived) => return true,
+                _ => {}
+            }
+        }
+    }
+    false
+}
+
 impl<'a> Judge<'a> {
-    fn new(server: &'a Server, shelf: &'a Shelf, lines: &'a Lines, head: usize) -> Result<Self, String> {
+    fn new(
+        server: &'a Server,
+        shelf: &'a Shelf,
+        lines: &'a Lines,
+        (head, clock_went_back): (usize, bool),
+    ) -> Result<Self, String> {
         let line = lines.line(head).map_err(|error| error.chain())?;
         let last = line.files.last().ok_or("a line of nothing")?;
         let file = server.incarnation(last.incarnation()).ok_or("a file that never was")?;
         let end = (file, last.contiguous_end());
         let all = |id: u64| server.files.iter().flat_map(|file| &file.transactions).find(|one| one.id == id);
         let history = server.state_at(end.0, end.1).into_iter().filter_map(all).collect();
-        Ok(Self { server, shelf, lines, head, end, history })
+        Ok(Self { server, shelf, lines, head, end, clock_went_back, history })
     }
 
     fn file_of(&self, transaction: &Transaction) -> Option<usize> {
@@ -114,7 +147,8 @@ impl<'a> Judge<'a> {
                 let twice = self.history.iter().filter(|one| one.gtid.as_ref() == Some(&gtid)).count() > 1;
                 (!twice).then_some(Wish { target: Target::Gtid(gtid), edge: Some(edge), upto })
             }
-            2 => {
+            // Where the clock was set back, a time is no place.
+            2 if self.history.is_sorted_by_key(|one| one.commit_us) && !self.clock_went_back => {
                 let time = CommitTime::from_micros(transaction.commit_us);
                 let known = |one: &&&Transaction| {
                     self.file_of(one).is_some_and(|file| self.shelf.covered(&self.server.files[file]) > 0)
@@ -127,6 +161,7 @@ impl<'a> Judge<'a> {
                 let upto = self.history.iter().position(|one| Some(one.id) == first_late);
                 Some(Wish { target: Target::Time(time), edge: Some(edge), upto: upto.unwrap_or(self.history.len()) })
             }
+            2 => None,
             _ => {
                 let index = self.file_of(transaction)?;
                 let files = &self.server.files;
@@ -167,6 +202,10 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         let mut reached = self.server.state_at(begin, coordinates.position);
+        let of_concern = |id: u64| reached.contains(&id) || self.history.iter().any(|one| one.id == id);
+        if beyond_knowing(self.server, self.shelf, of_concern) {
+            return Ok(());
+        }
         for play in &plan.playlist.files {
             let file = self.server.incarnation(&play.chunks.incarnation).ok_or("a file of nothing")?;
             for one in &self.server.files[file].transactions {

@@ -1,6 +1,7 @@
 //! What all parts of a history share: the server, the weather, the dice, the trace, and what was found wrong.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ pub(crate) struct World {
     pub(crate) sky: Mutex<Sky>,
     pub(crate) lives: Mutex<BTreeMap<String, Arc<Life>>>,
     pub(crate) lines: Mutex<BTreeMap<u32, Line>>,
+    pub(crate) clock_went_back: AtomicBool,
     /// Longest wait of a commit.
     pub(crate) commit_limit: Duration,
     trace: Mutex<Vec<String>>,
@@ -100,6 +102,7 @@ impl World {
             sky: Mutex::default(),
             lives: Mutex::default(),
             lines: Mutex::default(),
+            clock_went_back: AtomicBool::new(false),
             commit_limit,
             trace: Mutex::default(),
             wrong: Mutex::default(),
