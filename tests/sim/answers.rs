@@ -38,6 +38,7 @@ pub(crate) fn answer(world: &World, text: &str, session: &mut Session) -> Answer
     let pairs = |rows| Answer::Rows(vec!["Variable_name", "Value"], rows);
     match text {
         "SELECT @@GLOBAL.gtid_executed" => Answer::Rows(vec!["executed"], vec![vec![server.executed.to_string()]]),
+        "SELECT @@GLOBAL.gtid_purged" => Answer::Rows(vec!["purged"], vec![vec![server.purged.to_string()]]),
         "SELECT @@GLOBAL.read_only" => Answer::Rows(vec!["read_only"], vec![vec!["0".into()]]),
         text if text.starts_with("SHOW BINLOG EVENTS IN '") => {
             let file = text.split('\'').nth(1).and_then(|name| server.find(name));

@@ -297,6 +297,13 @@ impl History {
         self.world.note(|| "all heals".to_owned());
         *lock(&self.world.net) = Net::Fair;
         *lock(&self.world.sky) = Sky::Fair;
+        let may_break = self.steps.len() > STEPS.len();
+        if may_break && self.dice.percent(40) {
+            // Upon an idle agent, whose stream stays silent then.
+            self.start_all();
+            self.pass(Duration::from_secs(8)).await;
+            self.take(Step::Reset).await;
+        }
         let deadline = clock::monotonic() + CATCH_UP;
         loop {
             self.start_all();
