@@ -32,6 +32,7 @@ soak-clone: ## 20 clones under load at random moments, each restored to a random
 	BINVAULT_CLONE_ROUNDS=20 $(CARGO) test $(LOCKED) --test restore clones_under_load -- --nocapture
 
 soak-rpo: ## 100 lost database hosts under load, commits waiting for the store: none lost; the same for the spool, and without protection
+	BINVAULT_STALL_SECONDS=120 $(CARGO) test $(LOCKED) --test semi_sync a_store_that_stalls -- --nocapture
 	BINVAULT_RPO_ROUNDS=100 $(CARGO) test $(LOCKED) --test semi_sync experiment -- --nocapture --test-threads=1
 
 soak-sim: ## 10,000 simulated histories, each with its faults and all promises checked (BINVAULT_SIM_HISTORIES, BINVAULT_SIM_SEED)

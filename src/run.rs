@@ -384,7 +384,6 @@ impl Agent {
         let scene =
             Scene { archive: &archive, asked: &mut asked, source: &source, agent, facts: &facts, server, by_gtid };
         let (start, binlogs) = self.begin(scene).await?;
-        let begins_anew = start.from.inside.is_none();
         let semi_sync = self.semi_sync(&archive, &start).await?;
         let Start { file, position, from } = start;
         if *once && until.is_none() {
@@ -409,7 +408,7 @@ impl Agent {
             position: durable.map(|link| Position { file: link.file, offset: link.end }),
             commit: from.high_commit,
         });
-        let word = if begins_anew { "archiving begins" } else { "archiving goes on" };
+        let word = if from.inside.is_none() { "archiving begins" } else { "archiving goes on" };
         tracing::info!(
             semi_sync = request.semi_sync, %server, version = %facts.version, %file, position, tls, server_id = request.server_id,
             replica_uuid = %request.replica_uuid, archive = %archive.store().url(), "{word}"

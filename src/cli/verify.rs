@@ -61,11 +61,15 @@ fn show(report: &Report) {
         output::bytes(report.stored_bytes),
         output::bytes(report.raw_bytes)
     );
+    let gaps = match report.breaks {
+        0 => "no gap".to_owned(),
+        breaks => format!("no gap but {breaks} known breaks (`binvault status` tells them)"),
+    };
     let proof = match (report.findings.is_empty(), report.deep) {
         (false, _) => "NOT WHOLE".to_owned(),
-        (true, false) => "whole: no gap, every digest right".to_owned(),
+        (true, false) => format!("whole: {gaps}, every digest right"),
         (true, true) => format!(
-            "whole: no gap, every chunk opened, {} events and {} transactions right",
+            "whole: {gaps}, every chunk opened, {} events and {} transactions right",
             report.events, report.transactions
         ),
     };

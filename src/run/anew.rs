@@ -165,8 +165,8 @@ impl Scene<'_> {
 
     /// A known server takes over again: what another had committed meanwhile and this one never got is lost.
     async fn came_back(&mut self, elsewhere: &Elsewhere, start: &Start) -> Result<Option<GapRecord>> {
-        // A replica lags: what it lacks is on its way.
-        if !self.by_gtid || self.facts.read_only == Some(true) {
+        // A replica lags: what it lacks is on its way. And where no failover is expected, the other is archived beside this one.
+        if !self.by_gtid || !self.agent.failover || self.facts.read_only == Some(true) {
             return Ok(None);
         }
         let lost = self.lacking(&elsewhere.inside.executed()).await?;

@@ -110,7 +110,7 @@ fn json(config: &AgentConfig, arguments: &[&str]) -> Value {
 
 #[test]
 fn status_and_list() {
-    let (_server, config) = archived();
+    let (server, config) = archived();
     let key = config.identity();
     let online = json(&config, &["status", "--json"]);
     let lag = &online["servers"][0]["lag"];
@@ -126,6 +126,7 @@ fn status_and_list() {
     let unprotected = with_a_lapse(&config);
     let drained = drained(&config, online["archive"].as_str().unwrap());
     odd_bases(&config, taken["base"]["id"].as_str().unwrap());
+    a_gap(&config, &server);
     let mut judged = config.command(&["status", "--json"]);
     judged.env("BINVAULT_OBJECTIVES__RPO", "10s").env("BINVAULT_OBJECTIVES__RTO", "1s");
     let judged = judged.output().unwrap();
@@ -194,6 +195,22 @@ fn drained(config: &AgentConfig, archive: &str) -> [Value; 2] {
     assert_eq!(before["objects"], behind["objects"]);
     assert!(behind["objects"].as_u64() > Some(0), "{behind}");
     [before, behind]
+}
+
+/// A recorded break, as an agent writes it.
+fn a_gap(config: &AgentConfig, server: &Mysqld) {
+    let ends = serde_json::json!({"file": "binlog.000001", "offset": 400});
+    let record = serde_json::json!({
+        "schema": 1, "at_us": 1_795_316_000_000_000_u64, "agent": "main", "kind": "purged", "problem": "made up",
+        "server": server.uuid(), "ends": ends, "goes_on_with": server.uuid(),
+        "goes_on_at": {"file": "binlog.000003", "offset": 4},
+        "missing": format!("{}:77", server.uuid()), "lost": "",
+    });
+    let folder = config.archive().join("gaps");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("20261122T025320.000000Z.json"), record.to_string()).unwrap();
+    let shown = config.ok(&["status", "--offline"]);
+    assert!(shown.contains("BREAK") && shown.contains(":77"), "{shown}");
 }
 
 /// Beside a good base backup: one that was given up, one that cannot be read, and a drill's record of the good one.

@@ -66,7 +66,8 @@ fn hold_one(told: &Told, found: &Value) {
     if let Some(statement) = found["statement"].as_str().filter(|statement| statement.is_ascii()) {
         let words = match statement.split_once("INTO TABLE") {
             Some((load, words)) if load.starts_with("LOAD DATA") => words,
-            _ => statement,
+            // Behind that stands a salt: any bytes, which the tool prints in its own way.
+            _ => statement.split_once(" AS '$A$").map_or(statement, |(words, _)| words),
         };
         assert!(
             told.text.contains(words) || told.text.contains(&words.replace('\n', "\n# ")),
