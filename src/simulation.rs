@@ -2,7 +2,7 @@
 //!
 //! The product asks the world through few doors: `clock` for time, `threads` for work that computes or blocks, `retry` for
 //! jitter, `mysql::stream` for connections, `store::open` for stores. With the cargo feature `simulation` a test can put a
-//! [`World`] behind them, and a history with its faults becomes a function of one seed (`tests/sim`). Without the feature,
+//! `World` behind them, and a history with its faults becomes a function of one seed (`tests/sim`). Without the feature,
 //! which no release has, what is asked here is a constant, and nothing is left of it.
 //!
 //! Invariant: a world is its thread's alone, so several can be simulated at once; where there is none, the doors lead
