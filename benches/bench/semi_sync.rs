@@ -1,7 +1,7 @@
 //! Commits that wait until they are durable: what they cost, by clients and by the distance of the store.
 //!
 //! Clients commit one row after the other over connections of their own. The latency of the store is added in this
-//! process. `store` is held against `off` in the same run; the wanted figures are those of `docs/rpo-zero.md`.
+//! process. `store` and `spool` are held against `off` in the same run; the wanted figures are those of `docs/rpo-zero.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +38,11 @@ pub fn run(seconds: u64) -> Value {
         let figures = series("store", store, measured);
         rows.extend(self::rows("store", store, &figures, &off));
     }
+    // A spool waits for a disk, however far the store is.
+    for store in [Some(20), Some(100)] {
+        let figures = series("spool", store, measured);
+        rows.extend(self::rows("spool", store, &figures, &off));
+    }
     Value::Array(rows)
 }
 
@@ -63,6 +68,11 @@ fn series(mode: &str, delay_ms: Option<u64>, measured: Duration) -> Vec<Figures>
     s3.switches.delay_ms.store(delay_ms.unwrap_or(0), Ordering::SeqCst);
     let settings =
         format!("[semi_sync]\nmode = \"{mode}\"\nwait_limit = \"30s\"\n[agent]\npoll_interval = \"500ms\"\n");
+    let spool = tempfile::tempdir().unwrap();
+    let settings = match mode {
+        "spool" => format!("{settings}[spool]\ndir = \"{}\"\n", spool.path().join("spool").display()),
+        _ => settings,
+    };
     let config = match delay_ms {
         None => AgentConfig::with_extra(&server, &settings),
         Some(_) => AgentConfig::with(&server, &format!("s3://{}/bench", s3::BUCKET), &(s3.settings() + &settings)),
@@ -132,12 +142,16 @@ fn rows(mode: &str, delay_ms: Option<u64>, figures: &[Figures], off: &[Figures])
     let store = delay_ms.map_or_else(|| "folder".to_owned(), |delay| format!("s3+{delay} ms"));
     let row = |((clients, figures), off): ((u64, &Figures), &Figures)| {
         let Figures { p50_ms, p99_ms, per_second } = *figures;
-        let round_trip = delay_ms.unwrap_or(0) as f64;
+        let round_trip = if mode == "spool" { 0 } else { delay_ms.unwrap_or(0) } as f64;
         // What clients that wait for one plain commit and one round trip each could do, and what the source can.
         let bound = off.per_second.min(clients as f64 * 1e3 / (off.p50_ms + round_trip));
         println!(
             "  {:<12} {clients:>7} {p50_ms:>10.1} {p99_ms:>10.1} {per_second:>10.0}  p50 +{:.1} ms, {:.0} % of the bound",
-            if mode == "off" { "off".to_owned() } else { store.clone() },
+            match mode {
+                "off" => mode.to_owned(),
+                "spool" => format!("spool {}", delay_ms.unwrap_or(0)),
+                _ => store.clone(),
+            },
             p50_ms - off.p50_ms,
             per_second * 100.0 / bound
         );

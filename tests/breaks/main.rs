@@ -10,6 +10,8 @@ mod failover;
 mod place;
 mod purged;
 mod rewound;
+#[path = "../support/s3.rs"]
+mod s3;
 #[path = "../restore/scene.rs"]
 mod scene;
 #[path = "../support/mod.rs"]
