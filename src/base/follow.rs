@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use uuid::Uuid;
 
 use super::statement::{Meaning, TableName, is_innodbs, judge, mapped_table, names_table, query_text};
 use crate::clock;
@@ -28,7 +27,6 @@ const TRANSACTION_PAYLOAD: u8 = 40;
 const TABLE_MAP: u8 = 19;
 /// Silence after which the server counts as gone; it sends a heartbeat every few seconds.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(2);
 /// What is kept of a statement, in bytes.
 const STATEMENT_BYTES: usize = 16 << 10;
 /// Largest PREVIOUS_GTIDS event taken, in bytes.
@@ -84,23 +82,7 @@ impl Follower {
     /// Those of the connection; [`Kind::Purged`] if the server no longer has the file.
     pub(super) async fn open(source: &SourceOptions, file: &BinlogFile) -> Result<Self> {
         let connection = Connection::connect(source, "binvault-base").await?;
-        // As a replica that nobody knows: the agent's own stream goes on beside it.
-        let replica_uuid = Uuid::new_v4();
-        let [a, b, c, d, ..] = *replica_uuid.as_bytes();
-        let request = DumpRequest {
-            server_id: u32::from_be_bytes([a, b, c, d]) | 0x8000_0000,
-            replica_uuid,
-            report_host: String::new(),
-            report_port: 0,
-            heartbeat: HEARTBEAT,
-            net_write_timeout_s: 600,
-            file: file.to_string(),
-            position: FIRST_EVENT,
-            by_gtid: false,
-            non_block: false,
-            register: false,
-            semi_sync: false,
-        };
+        let request = DumpRequest::unknown(file);
         let raw = start_dump(connection, &request).await.context(|| format!("read the server's {file}"))?;
         let reader = DumpReader::new(&raw.leftover)?;
         Ok(Self { stream: raw.stream, reader, walk: Walk::new(file.clone()) })

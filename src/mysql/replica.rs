@@ -16,8 +16,10 @@ use mysql_common::proto::MySerialize;
 use uuid::Uuid;
 
 use crate::error::{Context, Error, Result};
+use crate::position::BinlogFile;
 
 use super::connect::{Connection, RawStream};
+use super::event::FIRST_EVENT;
 use super::facts::{Need, with_grant};
 use super::fault::server_code;
 
@@ -65,6 +67,26 @@ pub struct DumpRequest {
 }
 
 impl DumpRequest {
+    /// A file from its first event, as a replica that nobody knows: a dump that goes on elsewhere is not disturbed.
+    pub fn unknown(file: &BinlogFile) -> Self {
+        let replica_uuid = Uuid::new_v4();
+        let [a, b, c, d, ..] = *replica_uuid.as_bytes();
+        Self {
+            server_id: u32::from_be_bytes([a, b, c, d]) | 0x8000_0000,
+            replica_uuid,
+            report_host: String::new(),
+            report_port: 0,
+            heartbeat: Duration::from_secs(2),
+            net_write_timeout_s: 600,
+            file: file.to_string(),
+            position: FIRST_EVENT,
+            by_gtid: false,
+            non_block: false,
+            register: false,
+            semi_sync: false,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         if self.server_id == 0 {
             return Err(Error::config("a replica's server id must not be 0"));

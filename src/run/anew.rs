@@ -16,7 +16,6 @@
 //! history with the archive is refused unless it is meant.
 
 use tokio::io::AsyncReadExt;
-use uuid::Uuid;
 
 use super::PROGRAM;
 use super::start::{EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, choose_first, plain_size, shown};
@@ -250,22 +249,7 @@ impl Scene<'_> {
 
     /// When a file of the server's was begun: what its format description says, read from a dump of its own.
     async fn created(&self, file: &BinlogFile) -> Result<Option<u32>> {
-        let replica_uuid = Uuid::new_v4();
-        let [a, b, c, d, ..] = *replica_uuid.as_bytes();
-        let request = DumpRequest {
-            server_id: u32::from_be_bytes([a, b, c, d]) | 0x8000_0000,
-            replica_uuid,
-            report_host: String::new(),
-            report_port: 0,
-            heartbeat: std::time::Duration::from_secs(1),
-            net_write_timeout_s: 60,
-            file: file.to_string(),
-            position: FIRST_EVENT,
-            by_gtid: self.by_gtid,
-            non_block: true,
-            register: false,
-            semi_sync: false,
-        };
+        let request = DumpRequest { by_gtid: self.by_gtid, non_block: true, ..DumpRequest::unknown(file) };
         let connection = Connection::connect(self.source, PROGRAM).await?;
         let mut raw = start_dump(connection, &request).await?;
         let mut reader = DumpReader::new(&raw.leftover)?;
