@@ -68,31 +68,30 @@ impl Scene<'_> {
     pub(super) async fn choose(&mut self, broken: Option<Error>) -> Result<(Beginning, Binlogs)> {
         let places = self.archive.resume_points(&self.server).await?;
         let own = places.last().cloned().unwrap_or_default();
-        let elsewhere = self.elsewhere(own.high_commit).await?;
+        let elsewhere = if own.inside.is_none() { self.elsewhere(own.high_commit).await? } else { None };
         // Asked behind the listing: whatever another agent has archived by then, the server must have.
         let binlogs = Binlogs::ask(self.asked).await?;
         let beginning = match (own.inside.clone(), elsewhere) {
             (None, Some(elsewhere)) => self.on_another(elsewhere, &binlogs).await?,
-            (Some(inside), elsewhere) => {
-                let broken = match broken {
-                    Some(error) => error,
-                    None => match self.go_on(places, &inside, &binlogs).await {
-                        Ok(start) => {
-                            let gap = match elsewhere {
-                                Some(elsewhere) => self.came_back(&elsewhere, &start).await?,
-                                None => None,
-                            };
-                            return Ok((Beginning { start, anew: false, gap }, binlogs));
-                        }
-                        Err(error) if matches!(error.kind(), Kind::Purged | Kind::Diverged) => error,
-                        Err(error) => return Err(error),
-                    },
-                };
-                self.behind_a_break(&broken, &own, &inside, elsewhere, &binlogs).await?
-            }
             (None, None) => {
                 let start = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
                 Beginning { start, anew: false, gap: None }
+            }
+            (Some(inside), _) => {
+                let went_on = match broken {
+                    Some(error) => Err(error),
+                    None => self.go_on(places, &inside, &binlogs).await,
+                };
+                match went_on {
+                    Ok(start) => {
+                        let gap = self.came_back(own.high_commit, &start).await?;
+                        Beginning { start, anew: false, gap }
+                    }
+                    Err(error) if matches!(error.kind(), Kind::Purged | Kind::Diverged) => {
+                        self.behind_a_break(&error, &own, &inside, &binlogs).await?
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         };
         Ok((beginning, binlogs))
@@ -163,11 +162,12 @@ impl Scene<'_> {
     }
 
     /// A known server takes over again: what another had committed meanwhile and this one never got is lost.
-    async fn came_back(&mut self, elsewhere: &Elsewhere, start: &Start) -> Result<Option<GapRecord>> {
+    async fn came_back(&mut self, own: CommitTime, start: &Start) -> Result<Option<GapRecord>> {
         // A replica lags: what it lacks is on its way. And where no failover is expected, the other is archived beside this one.
         if !self.by_gtid || !self.agent.failover || self.facts.read_only == Some(true) {
             return Ok(None);
         }
+        let Some(elsewhere) = self.elsewhere(own).await? else { return Ok(None) };
         let lost = self.lacking(&elsewhere.inside.executed()).await?;
         if lost.is_empty() {
             return Ok(None);
@@ -184,7 +184,6 @@ impl Scene<'_> {
         broken: &Error,
         own: &ResumePoint,
         inside: &ResumeInFile,
-        elsewhere: Option<Elsewhere>,
         binlogs: &Binlogs,
     ) -> Result<Beginning> {
         let lost = if self.by_gtid { self.lacking(&inside.executed()).await? } else { GtidSet::new() };
@@ -211,6 +210,7 @@ impl Scene<'_> {
         }
         let before = self.before(&oldest.name).await?;
         let missing = before.minus(&self.archived().await?);
+        let elsewhere = self.elsewhere(own.high_commit).await?;
         let here = elsewhere.is_none_or(|elsewhere| elsewhere.inside.executed().is_subset_of(&inside.executed()));
         let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
         // Two empty sets prove nothing: a reset empties the server's.
