@@ -119,6 +119,10 @@ pub struct CloneFacts {
     /// CREATE TABLE IF NOT EXISTS that found one, what went to other engines only.
     #[serde(skip_serializing_if = "GtidSet::is_empty")]
     pub unrecorded: GtidSet,
+    /// Transactions before its position that were on their way to be committed when it was noted: InnoDB has them or has
+    /// them not, and knows their GTIDs if it has.
+    #[serde(skip_serializing_if = "GtidSet::is_empty")]
+    pub undecided: GtidSet,
     /// The donor's `version_compile_os`.
     pub compile_os: String,
     /// The donor's `version_compile_machine`.
@@ -171,6 +175,14 @@ impl BaseManifest {
     /// The id of a backup.
     pub fn id_of(started_us: u64, engine: &str) -> String {
         format!("{}-{engine}", CommitTime::from_micros(started_us))
+    }
+
+    /// What it certainly has executed: [`Coordinates::executed`] without what was undecided when its place was noted.
+    pub fn certainly_executed(&self) -> GtidSet {
+        match &self.clone {
+            Some(facts) => self.coordinates.executed.minus(&facts.undecided),
+            None => self.coordinates.executed.clone(),
+        }
     }
 
     /// How long taking it took.

@@ -1,7 +1,7 @@
 //! The engine on MySQL's own CLONE protocol: a physical copy of everything in InnoDB, over an ordinary connection.
 //!
 //! How it is exact: the snapshot holds its binlog position in itself (`mysql::clone::trx_sys`); what is found must lie
-//! between the ends of the binlog before and behind the snapshot, and is then held against the binlog as every
+//! between the ends of the binlog before and behind the snapshot (`place`), and is then held against the binlog as every
 //! position is (`prove`).
 //!
 //! How it harms nobody: no lock and no stop of DDL on 8.0.27 and later; bytes are taken no faster than configured; while
@@ -13,6 +13,7 @@
 mod donor;
 mod link;
 mod pipe;
+mod place;
 mod receive;
 mod refuse;
 mod spool;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use self::donor::{account, allows_ddl, named, other_engines, speaks};
 use self::pipe::{BLOCK_BYTES, Reader, pipe};
+use self::place::Standing;
 use self::receive::{Outcome, Receiver, Wish};
 use self::spool::Spool;
 use super::engine::{Ending, Engine, Running, Site, Trouble};
@@ -188,61 +190,27 @@ impl Running for Backup {
 
     async fn finish(&mut self, site: &Site<'_>) -> Result<Ending, Trouble> {
         let Some(outcome) = self.outcome.take() else { return Err(Error::failed("the clone has no end").into()) };
-        let position = snapshot_position(&outcome)?;
+        let standing = Standing::of(&outcome.notes, &outcome.from, &outcome.until)?;
+        tracing::debug!(from = %outcome.from, until = %outcome.until, ?standing, "the clone's place");
+        let Standing { position, since } = standing;
         let mut asked = Connection::connect(site.source, PROGRAM).await?;
-        let Proven { coordinates, unrecorded, .. } = prove(site, &mut asked, &position).await?;
+        let Proven { coordinates, unrecorded, undecided, .. } =
+            prove(site, &mut asked, &position, since.as_ref()).await?;
+        if since.is_some() && !coordinates.by_gtid() {
+            return Err(in_flight(&position));
+        }
         tracing::info!(
             %position, files = outcome.facts.files, disk_bytes = outcome.facts.disk_bytes,
             spooled_bytes = outcome.spooled_bytes, "the clone is complete"
         );
-        Ok(Ending { coordinates, clone: Some(CloneFacts { unrecorded, ..outcome.facts }) })
+        Ok(Ending { coordinates, clone: Some(CloneFacts { unrecorded, undecided, ..outcome.facts }) })
     }
 }
 
-/// The last candidate that can be: not before the binlog's end while pages were copied, nor behind its end afterwards.
-fn snapshot_position(outcome: &Outcome) -> Result<Position, Trouble> {
-    let Outcome { from, until, candidates, .. } = outcome;
-    if let Some(found) = candidates.iter().rev().find(|found| *found >= from && *found <= until) {
-        return Ok(found.clone());
-    }
-    // Nothing was written meanwhile: there is one place only.
-    if from == until {
-        return Ok(from.clone());
-    }
-    let last = candidates.last().map_or_else(|| "none".to_owned(), ToString::to_string);
-    Err(Error::failed(format!(
-        "the clone's binlog position is not to be found between {from} and {until} (last: {last})"
+/// Without GTIDs nobody could tell afterwards which transactions are in it.
+fn in_flight(position: &Position) -> Trouble {
+    let what = format!("transactions before {position} were on their way while the clone's place was noted");
+    Trouble::busy(Error::failed(what).hint(
+        "the clone begins again; with gtid_mode = ON the transactions themselves tell, or choose another engine (base.engine)",
     ))
-    .hint("please report it; until it is mended, another engine takes base backups of this server (base.engine)")
-    .into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::position::BinlogFile;
-
-    fn at(offset: u64) -> Position {
-        Position { file: BinlogFile::new("binlog.000003").unwrap(), offset }
-    }
-
-    fn found(candidates: &[u64], from: u64, until: u64) -> Option<u64> {
-        let outcome = Outcome {
-            facts: CloneFacts::default(),
-            candidates: candidates.iter().map(|offset| at(*offset)).collect(),
-            from: at(from),
-            until: at(until),
-            spooled_bytes: 0,
-        };
-        snapshot_position(&outcome).ok().map(|position| position.offset)
-    }
-
-    #[test]
-    fn the_last_candidate_within_the_bounds_is_the_position() {
-        assert_eq!(found(&[100, 200, 300], 150, 350), Some(300));
-        assert_eq!(found(&[100, 200, 900], 150, 350), Some(200), "what looks like a note is none");
-        assert_eq!(found(&[100], 150, 150), Some(150), "nothing was written");
-        assert_eq!(found(&[], 150, 150), Some(150));
-        assert_eq!(found(&[100, 900], 150, 350), None);
-    }
 }

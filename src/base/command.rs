@@ -149,7 +149,7 @@ impl Running for Backup {
         }
         let position = self.position().await?;
         let mut asked = Connection::connect(site.source, PROGRAM).await?;
-        let Proven { coordinates, .. } = prove(site, &mut asked, &position).await?;
+        let Proven { coordinates, .. } = prove(site, &mut asked, &position, None).await?;
         Ok(coordinates.into())
     }
 }

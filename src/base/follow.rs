@@ -44,6 +44,8 @@ pub(super) struct Place {
     /// What of it is of this file and left no trace in InnoDB, see [`is_innodbs`]. The GTIDs of former files' transactions are in a
     /// table: the server writes them there when it begins another file.
     pub(super) unrecorded: GtidSet,
+    /// The transactions that end behind the place `since` that was asked for.
+    pub(super) undecided: GtidSet,
 }
 
 /// Reads a server's binlog from the start of a file.
@@ -61,6 +63,9 @@ struct Walk {
     checksum: ChecksumAlgorithm,
     executed: GtidSet,
     unrecorded: GtidSet,
+    /// Where `undecided` begins, and what is in it.
+    since: Option<Position>,
+    undecided: GtidSet,
     /// The transaction being read: its GTID, and where it ends, where the server tells.
     open: Option<(Option<Gtid>, Option<u64>)>,
     /// Whether InnoDB has committed or prepared it.
@@ -88,11 +93,13 @@ impl Follower {
         Ok(Self { stream: raw.stream, reader, walk: Walk::new(file.clone()) })
     }
 
-    /// Reads up to a position in the first file and tells what is known of it.
+    /// Reads up to a position in the first file and tells what is known of it, and which transactions end between `since` and
+    /// there.
     ///
     /// # Errors
     /// [`Kind::Corrupt`] if no transaction ends there.
-    pub(super) async fn place(&mut self, position: u64) -> Result<Place> {
+    pub(super) async fn place(&mut self, position: u64, since: Option<&Position>) -> Result<Place> {
+        self.walk.since = since.cloned();
         let wanted = Position { file: self.walk.file.clone(), offset: position };
         loop {
             match self.reader.next().context(|| format!("read the server's {}", wanted.file))? {
@@ -168,6 +175,8 @@ impl Walk {
             checksum: ChecksumAlgorithm::None,
             executed: GtidSet::new(),
             unrecorded: GtidSet::new(),
+            since: None,
+            undecided: GtidSet::new(),
             open: None,
             is_innodbs: false,
             kept: Vec::new(),
@@ -197,7 +206,12 @@ impl Walk {
         let Some(created_s) = self.created_s else { return wrong("the file has not begun") };
         self.close();
         self.judging = true;
-        Ok(Place { created_s, executed: self.executed.clone(), unrecorded: std::mem::take(&mut self.unrecorded) })
+        Ok(Place {
+            created_s,
+            executed: self.executed.clone(),
+            unrecorded: std::mem::take(&mut self.unrecorded),
+            undecided: std::mem::take(&mut self.undecided),
+        })
     }
 
     /// The transaction before here has ended.
@@ -207,6 +221,9 @@ impl Walk {
             self.executed.add(&gtid);
             if !is_innodbs && !self.judging {
                 self.unrecorded.add(&gtid);
+            }
+            if !self.judging && self.since.as_ref().is_some_and(|since| self.position() > *since) {
+                self.undecided.add(&gtid);
             }
         }
     }

@@ -187,7 +187,7 @@ impl Dump {
         asked: &mut Connection,
         site: &Site<'_>,
     ) -> Result<(Coordinates, Follower), Trouble> {
-        let Proven { coordinates, mut follower, .. } = prove(site, asked, &head.position).await?;
+        let Proven { coordinates, mut follower, .. } = prove(site, asked, &head.position, None).await?;
         follower.guard(fragile.clone());
         if let Some(told) = head.executed.filter(|told| *told != coordinates.executed) {
             return Err(Error::corrupt(format!(

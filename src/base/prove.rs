@@ -15,13 +15,20 @@ pub(super) struct Proven {
     pub(super) follower: Follower,
     /// What was executed there without a trace in InnoDB.
     pub(super) unrecorded: GtidSet,
+    /// The transactions that end between the two positions that were asked for.
+    pub(super) undecided: GtidSet,
 }
 
-/// Proves the coordinates at a position.
+/// Proves the coordinates at a position, and names the transactions `since` another one before it.
 ///
 /// # Errors
 /// [`crate::error::Kind::Corrupt`] if no transaction ends there; those of reading the binlog.
-pub(super) async fn prove(site: &Site<'_>, asked: &mut Connection, position: &Position) -> Result<Proven, Trouble> {
+pub(super) async fn prove(
+    site: &Site<'_>,
+    asked: &mut Connection,
+    position: &Position,
+    since: Option<&Position>,
+) -> Result<Proven, Trouble> {
     let end = server::end_of_log(asked).await?;
     if *position > end {
         return Err(Error::corrupt(format!(
@@ -30,8 +37,8 @@ pub(super) async fn prove(site: &Site<'_>, asked: &mut Connection, position: &Po
         .into());
     }
     let mut follower = Follower::open(site.source, &position.file).await?;
-    let place = follower.place(position.offset).await?;
-    let Place { created_s, mut executed, unrecorded } = place;
+    let place = follower.place(position.offset, since).await?;
+    let Place { created_s, mut executed, unrecorded, undecided } = place;
     executed.union_with(&purged(asked).await?);
     let coordinates = Coordinates {
         file: position.file.clone(),
@@ -40,7 +47,7 @@ pub(super) async fn prove(site: &Site<'_>, asked: &mut Connection, position: &Po
         executed,
         gtid_mode: site.facts.gtid_mode.clone().unwrap_or_else(|| "OFF".to_owned()),
     };
-    Ok(Proven { coordinates, follower, unrecorded })
+    Ok(Proven { coordinates, follower, unrecorded, undecided })
 }
 
 /// What was executed without being in any binlog (set by hand on a restored server) is executed too.

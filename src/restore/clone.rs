@@ -133,10 +133,10 @@ fn number(version: &Version) -> u32 {
 /// Holds what the server has recovered against the manifest, and gives the transactions that it has.
 ///
 /// Where transactions have GTIDs, these decide: InnoDB keeps them with the transactions themselves. All that the manifest
-/// names must be there, but for those that leave no trace in InnoDB; at the place that the manifest names, they are taken for
-/// executed. A few more may be, as long as the target has them too: a donor notes its place in the binlog
-/// while others commit, and the note was seen to be some transactions late; the replay goes on behind what is there, and the
-/// proof at its end is the same. Without GTIDs the place in the binlog decides.
+/// names must be there, but for those that leave no trace in InnoDB, which are taken for executed at the place that the
+/// manifest names, and for those that were undecided when the place was noted, which the replay brings. A few more may be
+/// there, as long as the target has them too: the note may be some transactions late. The replay goes on behind what is
+/// there, and the proof at its end is the same. Without GTIDs the place in the binlog decides.
 ///
 /// # Errors
 /// [`Kind::Failed`], naming what differs.
@@ -161,9 +161,12 @@ pub(super) async fn confirm(plan: &Plan, datadir: &Path, site: &mut dyn Site) ->
     let there = executed(site.connection()?).await?;
     let (missing, extra) = (coordinates.executed.minus(&there), there.minus(&coordinates.executed));
     let beyond = extra.minus(&plan.expected);
-    let unrecorded =
-        base.clone.as_ref().filter(|_| same_place).map(|facts| facts.unrecorded.clone()).unwrap_or_default();
-    let lost = missing.minus(&unrecorded);
+    let facts = base.clone.as_ref();
+    let unrecorded = facts.filter(|_| same_place).map(|facts| facts.unrecorded.clone()).unwrap_or_default();
+    let undecided = facts.map(|facts| facts.undecided.clone()).unwrap_or_default();
+    let traceless = missing.common_with(&unrecorded);
+    let to_come = missing.minus(&traceless);
+    let lost = to_come.minus(&undecided);
     if !lost.is_empty() {
         return Err(differs(format!("{lost} are missing")));
     }
@@ -173,8 +176,11 @@ pub(super) async fn confirm(plan: &Plan, datadir: &Path, site: &mut dyn Site) ->
     if !same_place || !extra.is_empty() {
         tracing::warn!(base = %base.id, %at, %extra, "the server has recovered more than the manifest says: the replay begins behind that");
     }
+    if !to_come.is_empty() {
+        tracing::info!(base = %base.id, %to_come, "not committed yet when the clone was taken: the replay brings it");
+    }
     let mut have = there;
-    have.union_with(&missing);
+    have.union_with(&traceless);
     Ok(have)
 }
 

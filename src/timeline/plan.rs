@@ -249,11 +249,11 @@ impl Planner<'_> {
     }
 
     async fn by_gtid(&self, base: &BaseManifest) -> Result<Playlist> {
-        let have = &base.coordinates.executed;
-        let beyond = have.minus(&self.place.executed);
+        let beyond = base.coordinates.executed.minus(&self.place.executed);
         if !beyond.is_empty() {
             return Err(self.too_late(base, &format!("it has executed {beyond}, which the target has not")));
         }
+        let have = &base.certainly_executed();
         let mut files = Vec::new();
         for (index, segment) in self.lineage.iter().enumerate().take(self.place.segment.saturating_add(1)).rev() {
             let line = self.lines.line(segment.line)?;

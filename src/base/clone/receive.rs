@@ -29,6 +29,7 @@ use crate::mysql::clone::INNODB;
 use crate::mysql::clone::descriptor::{State, StateChange, first_locator};
 use crate::mysql::clone::packet::{Command, Locator, VERSION};
 use crate::mysql::clone::record::{MAGIC, record_head};
+use crate::mysql::clone::trx_sys::Notes;
 use crate::mysql::{Connection, SourceOptions, server_code};
 use crate::position::Position;
 
@@ -48,8 +49,8 @@ const INTERRUPTED: u32 = 1317;
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) facts: CloneFacts,
-    /// Candidates for the position, the likeliest last.
-    pub(super) candidates: Vec<Position>,
+    /// The snapshot's notes of its position.
+    pub(super) notes: Notes,
     /// Where the binlog ended while pages were copied: the snapshot is not before it.
     pub(super) from: Position,
     /// Where it ended behind the snapshot.
@@ -200,9 +201,9 @@ impl Receiver {
         // The donor is free from here on, however slow the store is.
         tokio::join!(self.data.leave(), self.acks.leave());
         let spooled_bytes = self.pipe.close(true).await?;
-        let (facts, candidates) = self.watch.finish()?;
+        let (facts, notes) = self.watch.finish()?;
         match (self.from, until) {
-            (Some(from), Some(until)) => Ok(Outcome { facts, candidates, from, until, spooled_bytes }),
+            (Some(from), Some(until)) => Ok(Outcome { facts, notes, from, until, spooled_bytes }),
             _ => Err(Error::corrupt("the donor's clone had no PAGE_COPY or no REDO_COPY").into()),
         }
     }

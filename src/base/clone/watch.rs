@@ -15,9 +15,8 @@ use crate::base::engine::Trouble;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::clone::descriptor::{Data, Descriptor, File, KEY_BYTES, Secret, SpaceId, State, StateChange};
 use crate::mysql::clone::packet::{Locator, Response, innodb};
-use crate::mysql::clone::trx_sys::{PAGE, PositionScanner, REDO_HEADER_BYTES};
+use crate::mysql::clone::trx_sys::{Notes, PAGE, PositionScanner, REDO_HEADER_BYTES};
 use crate::mysql::clone::{INNODB, MESSAGE_BYTES_MAX};
-use crate::position::Position;
 
 /// Where the redo's key is in the header of its first file: behind a mark, the master key's number and its uuid.
 const REDO_SECRET: usize = 1024 + 48 + 3 + 4 + 36;
@@ -237,11 +236,11 @@ impl Watch {
         Ok(())
     }
 
-    /// What it amounts to: figures, and candidates for the position, the likeliest last.
+    /// What it amounts to: figures, and the snapshot's notes of its position.
     ///
     /// # Errors
     /// If the snapshot is not complete, or its redo cannot be read.
-    pub(super) fn finish(mut self) -> Result<(CloneFacts, Vec<Position>)> {
+    pub(super) fn finish(mut self) -> Result<(CloneFacts, Notes)> {
         if self.state != Some(State::Done) {
             let at = self.state.map_or_else(|| "its beginning".to_owned(), |state| state.to_string());
             return Err(Error::corrupt(format!("the donor says that the clone is complete, at {at}")));
@@ -250,11 +249,11 @@ impl Watch {
         self.facts.disk_bytes = sizes().fold(0, |sum, size| sum.saturating_add(*size));
         self.facts.files = sizes().count() as u64;
         self.facts.external = self.external.into_values().collect();
-        let candidates = match self.scanner {
-            None => Vec::new(),
+        let notes = match self.scanner {
+            None => Notes::default(),
             Some(scanner) => scanner.finish(self.redo_secret.as_ref())?,
         };
-        Ok((self.facts, candidates))
+        Ok((self.facts, notes))
     }
 }
 

@@ -1,11 +1,11 @@
 //! The binlog position that a snapshot holds in itself, read without a server.
 //!
 //! While a donor brings a snapshot to its end, InnoDB notes the binlog position of each commit in the page of the
-//! transaction system (space 0, page 5), and commits keep the binlog's order: the last note in the snapshot's redo is
-//! the snapshot's position, exactly. This finds it by the look of the redo records for these fields; it is no redo
-//! parser, so what it finds are candidates, which the caller holds against the binlog.
+//! transaction system (space 0, page 5), and commits keep the binlog's order; once the donor notes by itself where the binlog
+//! ends. This finds the notes by the look of the redo records for these fields; it is no redo parser, so what it finds are
+//! candidates, which the caller holds against the binlog.
 //!
-//! Owns: the fields, the redo's blocks, encrypted ones included. Does not own: which candidate is believed.
+//! Owns: the fields, the redo's blocks, encrypted ones included. Does not own: which note is believed.
 //!
 //! Invariants: memory is bounded, whatever the redo's size; nothing of the donor is trusted for a length.
 
@@ -23,8 +23,8 @@ pub use self::blocks::REDO_HEADER_BYTES;
 /// The number of the page in the system tablespace.
 pub const PAGE: u64 = 5;
 
-/// The last candidates that are kept.
-const CANDIDATES: usize = 1024;
+/// The last notes that are kept.
+const NOTES: usize = 1024;
 /// Behind the page's header; the fields lie this far before its end.
 const PAGE_HEADER_BYTES: u32 = 38;
 const FIELDS_BEFORE_END: u32 = 1000;
@@ -40,14 +40,24 @@ const HEAD_BYTES: usize = 5;
 /// No record of these is longer: head, length, name.
 const RECORD_BYTES_MAX: usize = HEAD_BYTES + 2 + NAME_BYTES;
 
-/// Collects candidates for a snapshot's position.
+/// What looks like notes of positions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// In the page, when it was copied last.
+    pub in_page: Option<Position>,
+    /// In the redo, in order; the newest ones, if there are very many. Repeated ones are there as often as they were made.
+    pub in_redo: Vec<Position>,
+}
+
+/// Collects notes of a snapshot's position.
 #[derive(Debug)]
 pub struct PositionScanner {
     fields: Fields,
     blocks: Blocks,
     /// Redo that was not looked at yet: a record may go on in the next block, and the last block may come again.
     window: Vec<u8>,
-    candidates: VecDeque<Position>,
+    in_page: Option<Position>,
+    in_redo: VecDeque<Position>,
 }
 
 /// The fields as they are now.
@@ -70,7 +80,8 @@ impl PositionScanner {
             fields: Fields { at, high: 0, low: 0, name: Vec::new() },
             blocks: Blocks::default(),
             window: Vec::new(),
-            candidates: VecDeque::new(),
+            in_page: None,
+            in_redo: VecDeque::new(),
         })
     }
 
@@ -78,7 +89,7 @@ impl PositionScanner {
     pub fn page(&mut self, page: &[u8]) {
         if let Some(fields) = self.fields.in_page(page) {
             self.fields = fields;
-            self.note();
+            self.in_page = self.fields.position();
         }
     }
 
@@ -97,15 +108,15 @@ impl PositionScanner {
         self.look(self.window.len().saturating_sub(keep));
     }
 
-    /// The candidates, the likeliest last. Looks through what has been waiting, and through encrypted redo.
+    /// The notes. Looks through what has been waiting, and through encrypted redo.
     ///
     /// # Errors
     /// If encrypted redo cannot be decrypted.
-    pub fn finish(mut self, secret: Option<&Secret>) -> Result<Vec<Position>> {
+    pub fn finish(mut self, secret: Option<&Secret>) -> Result<Notes> {
         let waiting = std::mem::take(&mut self.blocks).decrypted(secret)?;
         self.window.extend_from_slice(&waiting);
         self.look(self.window.len());
-        Ok(self.candidates.into())
+        Ok(Notes { in_page: self.in_page, in_redo: self.in_redo.into() })
     }
 
     /// Whether there is encrypted redo, so that a secret is needed.
@@ -128,13 +139,10 @@ impl PositionScanner {
 
     fn note(&mut self) {
         let Some(position) = self.fields.position() else { return };
-        if self.candidates.back() == Some(&position) {
-            return;
+        if self.in_redo.len() >= NOTES {
+            self.in_redo.pop_front();
         }
-        if self.candidates.len() >= CANDIDATES {
-            self.candidates.pop_front();
-        }
-        self.candidates.push_back(position);
+        self.in_redo.push_back(position);
     }
 }
 

@@ -92,17 +92,19 @@ impl Stream {
         assert_eq!(self.head.last(), Some(&99));
         assert!([1, 5, 6, 7].iter().all(|kind| self.head.contains(kind)), "{:?}", self.head);
         assert!(!self.redo.is_empty());
-        let mut short = 0;
+        let mut whole = 0;
         for (number, (name, size)) in &self.files {
             let pieces = self.pieces.get(number).cloned().unwrap_or_default();
             let reached = pieces.iter().fold(0, |end, (at, length)| if *at == end { at + length } else { end });
             // A table that was dropped or truncated while files were copied may be cut short.
+            // How many they are depends on how fast the machine changes definitions; the others are always the same.
             if reached < *size {
                 assert!(name.starts_with("./ddl/") || name.contains("#sql"), "{name}: {reached} of {size} bytes");
-                short += 1;
+            } else {
+                whole += 1;
             }
         }
-        assert!(self.files.len() > 10 && short < self.files.len() / 2, "{short} of {} files", self.files.len());
+        assert!(whole > 10, "{whole} of {} files", self.files.len());
         for wanted in ["ibdata1", "mysql.ibd"] {
             assert!(self.files.values().any(|(name, _)| name == wanted), "{wanted}: {:?}", self.files);
         }

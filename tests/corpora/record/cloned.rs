@@ -101,6 +101,6 @@ fn redo(answers: &[Vec<u8>]) {
             _ => {}
         }
     }
-    println!("{:?}", scanner.finish(None).map(|found| found.len()));
+    println!("{:?}", scanner.finish(None).map(|found| found.in_redo.len()));
     assert!(fs::read_dir(crate::corpora().join("clone_redo")).unwrap().count() > 0);
 }

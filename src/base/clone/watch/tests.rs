@@ -87,10 +87,11 @@ fn a_whole_clone_is_followed_and_counted() {
     assert_eq!(steps.iter().filter(|step| matches!(step, Step::Ended(_))).count(), 4);
     assert_eq!(steps.iter().filter(|step| **step == Step::Ignore).count(), 1);
     assert_eq!(watch.locator().unwrap().bytes, [1]);
-    let (facts, candidates) = watch.finish().unwrap();
+    let (facts, notes) = watch.finish().unwrap();
     let external = vec!["/elsewhere/d/x.ibd".to_owned()];
     let wanted = CloneFacts {
         unrecorded: Default::default(),
+        undecided: Default::default(),
         protocol: 0x0103,
         innodb_page_size: PAGE_BYTES,
         // Made meanwhile: seven pages; outside: its own; redo.
@@ -101,7 +102,7 @@ fn a_whole_clone_is_followed_and_counted() {
         compile_os: "Linux".into(),
         compile_machine: String::new(),
     };
-    assert_eq!((facts, candidates), (wanted, Vec::new()));
+    assert_eq!((facts, notes), (wanted, Notes::default()));
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn position(file: &str, offset: u64) -> Position {
 }
 
 /// What is found in redo that comes in pieces of so many blocks.
-fn scan(start: Option<&[u8]>, blocks: &[[u8; 512]], at_once: usize, secret: Option<&Secret>) -> Vec<Position> {
+fn scan(start: Option<&[u8]>, blocks: &[[u8; 512]], at_once: usize, secret: Option<&Secret>) -> Notes {
     let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
     if let Some(page) = start {
         scanner.page(page);
@@ -101,8 +101,9 @@ proptest! {
         log.extend(vec![2; after]);
         let found = scan(Some(&page("binlog.000001", 9, 9)), &blocks(&log), at_once, None);
         let last = position("binlog.000012", u64::from(high) << 32 | u64::from(*lows.last().unwrap()));
-        prop_assert_eq!(found.last(), Some(&last));
-        prop_assert_eq!(found.first(), Some(&position("binlog.000001", 9 << 32 | 9)));
+        prop_assert_eq!(found.in_redo.last(), Some(&last));
+        prop_assert_eq!(found.in_redo.len(), lows.len(), "repeated ones too");
+        prop_assert_eq!(found.in_page, Some(position("binlog.000001", 9 << 32 | 9)));
     }
 
     #[test]
@@ -129,7 +130,7 @@ fn encrypted_redo_is_read_with_its_key() {
         let context = EncryptionContext::Iv128(FixedLength::from([4_u8; 16]));
         key.less_safe_encrypt(&mut block[12..508], context).unwrap();
     }
-    assert_eq!(scan(None, &blocks, 2, Some(&secret)), [position("binlog.000002", 4321)]);
+    assert_eq!(scan(None, &blocks, 2, Some(&secret)).in_redo, [position("binlog.000002", 4321)]);
     let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
     scanner.redo(0, 2048, blocks.as_flattened());
     assert!(scanner.is_encrypted());
@@ -155,7 +156,7 @@ fn a_last_block_in_clear_stays_the_last() {
     let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
     scanner.redo(0, 2048, hidden.as_flattened());
     scanner.redo(0, 2048 + 512 * (clear.len() as u64 - 1), &clear[clear.len() - 1]);
-    let found = scanner.finish(Some(&secret)).unwrap();
+    let found = scanner.finish(Some(&secret)).unwrap().in_redo;
     assert_eq!(found, [position("binlog.000002", 4321), position("binlog.000002", 5555)]);
 }
 
@@ -166,7 +167,7 @@ fn the_last_block_replaces_what_it_was_before() {
     let late = [early.clone(), four(8, 200)].concat();
     scanner.redo(0, 2048, blocks(&early).as_flattened());
     scanner.redo(0, 2048, blocks(&late).as_flattened());
-    let found = scanner.finish(None).unwrap();
+    let found = scanner.finish(None).unwrap().in_redo;
     assert_eq!(found, [position("binlog.000002", 100), position("binlog.000002", 200)]);
 }
 
