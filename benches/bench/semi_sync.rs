@@ -1,13 +1,19 @@
 //! Commits that wait until they are durable: what they cost, by clients and by the distance of the store.
 //!
 //! Clients commit one row after the other over connections of their own. The latency of the store is added in this
-//! process. `store` and `spool` are held against `off` in the same run; the wanted figures are those of `docs/rpo-zero.md`.
+//! process. `store` and `spool` are held against `off` in the same run, and against the round trip of what they wait for:
+//! bare writes of small objects, one after the other, by the same client. The wanted figures are those of
+//! `docs/rpo-zero.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use binvault::mysql::{Address, Connection, SourceOptions, TlsMode};
+use binvault::store::disk::{DiskOptions, DiskStore};
+use binvault::store::s3::{S3Options, S3Store};
+use binvault::store::{Key, Store};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::s3;
@@ -19,6 +25,16 @@ const CLIENTS: [u64; 3] = [1, 8, 64];
 /// Milliseconds that each request to the S3 server takes longer; the first is a folder, without any.
 const STORES: [Option<u64>; 4] = [None, Some(5), Some(20), Some(100)];
 const WARM: Duration = Duration::from_secs(1);
+/// Bare writes of which the median is the store's round trip, and their size: a few commits, sealed.
+const BARE_WRITES: usize = 100;
+const BARE_BYTES: usize = 1200;
+
+/// Loads with one mode and one store.
+struct Series {
+    /// Of what commits wait for.
+    round_trip_ms: f64,
+    figures: Vec<Figures>,
+}
 
 /// What one load came to.
 #[derive(Debug, Clone, Copy)]
@@ -30,9 +46,12 @@ struct Figures {
 
 pub fn run(seconds: u64) -> Value {
     println!("\ncommits that wait until they are durable, {seconds} s each:");
-    println!("  {:<12} {:>7} {:>10} {:>10} {:>10}  against off", "mode", "clients", "p50 ms", "p99 ms", "commits/s");
+    println!(
+        "  {:<12} {:>7} {:>10} {:>10} {:>10} {:>10}  against off",
+        "mode", "clients", "bare ms", "p50 ms", "p99 ms", "commits/s"
+    );
     let measured = Duration::from_secs(seconds);
-    let off: Vec<Figures> = series("off", None, measured);
+    let off = Series { round_trip_ms: 0.0, ..series("off", None, measured) };
     let mut rows = rows("off", None, &off, &off);
     for store in STORES {
         let figures = series("store", store, measured);
@@ -47,7 +66,7 @@ pub fn run(seconds: u64) -> Value {
 }
 
 /// One server, one agent, every number of clients.
-fn series(mode: &str, delay_ms: Option<u64>, measured: Duration) -> Vec<Figures> {
+fn series(mode: &str, delay_ms: Option<u64>, measured: Duration) -> Series {
     let server = Mysqld::start(
         "bench-rpo",
         &[
@@ -77,6 +96,10 @@ fn series(mode: &str, delay_ms: Option<u64>, measured: Duration) -> Vec<Figures>
         None => AgentConfig::with_extra(&server, &settings),
         Some(_) => AgentConfig::with(&server, &format!("s3://{}/bench", s3::BUCKET), &(s3.settings() + &settings)),
     };
+    let round_trip_ms = match (mode, delay_ms) {
+        ("store", Some(_)) => bare_s3(&s3),
+        _ => bare_folder(),
+    };
     let mut agent = config.spawn();
     if mode == "off" {
         agent.wait_caught_up(&server);
@@ -92,7 +115,45 @@ fn series(mode: &str, delay_ms: Option<u64>, measured: Duration) -> Vec<Figures>
     }
     s3.switches.delay_ms.store(0, Ordering::SeqCst);
     agent.terminate();
-    figures
+    Series { round_trip_ms, figures }
+}
+
+/// The round trip of a folder, durably written, where the archive and the spool are.
+fn bare_folder() -> f64 {
+    let folder = tempfile::tempdir().unwrap();
+    bare(async || DiskStore::open(folder.path().join("bare"), &DiskOptions::default()).await.unwrap())
+}
+
+/// The round trip of the S3 server, as it answers now.
+fn bare_s3(server: &s3::Server) -> f64 {
+    let options = S3Options {
+        bucket: s3::BUCKET.into(),
+        prefix: "bare".into(),
+        endpoint: Some(server.endpoint.clone()),
+        region: Some("us-east-1".into()),
+        path_style: Some(true),
+        access_key: Some(s3::ACCESS_KEY.into()),
+        secret_key: Some(s3::SECRET_KEY.into()),
+        ..S3Options::default()
+    };
+    bare(async || S3Store::open(options).await.unwrap())
+}
+
+/// The median of bare writes, in milliseconds.
+fn bare<S: Store>(open: impl AsyncFnOnce() -> S) -> f64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = open().await;
+        let mut took = Vec::new();
+        for number in 0..BARE_WRITES {
+            let (key, body) = (Key::new(format!("bare/{number}")).unwrap(), Bytes::from(vec![7; BARE_BYTES]));
+            let begun = Instant::now();
+            store.put_new(&key, body).await.unwrap();
+            took.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        took.sort_by(f64::total_cmp);
+        took[took.len() / 2]
+    })
 }
 
 /// Commits as fast as the clients get their answers.
@@ -138,15 +199,15 @@ fn load(server: &Mysqld, clients: u64, measured: Duration) -> Figures {
     })
 }
 
-fn rows(mode: &str, delay_ms: Option<u64>, figures: &[Figures], off: &[Figures]) -> Vec<Value> {
+fn rows(mode: &str, delay_ms: Option<u64>, series: &Series, off: &Series) -> Vec<Value> {
     let store = delay_ms.map_or_else(|| "folder".to_owned(), |delay| format!("s3+{delay} ms"));
+    let round_trip_ms = series.round_trip_ms;
     let row = |((clients, figures), off): ((u64, &Figures), &Figures)| {
         let Figures { p50_ms, p99_ms, per_second } = *figures;
-        let round_trip = if mode == "spool" { 0 } else { delay_ms.unwrap_or(0) } as f64;
         // What clients that wait for one plain commit and one round trip each could do, and what the source can.
-        let bound = off.per_second.min(clients as f64 * 1e3 / (off.p50_ms + round_trip));
+        let bound = off.per_second.min(clients as f64 * 1e3 / (off.p50_ms + round_trip_ms));
         println!(
-            "  {:<12} {clients:>7} {p50_ms:>10.1} {p99_ms:>10.1} {per_second:>10.0}  p50 +{:.1} ms, {:.0} % of the bound",
+            "  {:<12} {clients:>7} {round_trip_ms:>10.1} {p50_ms:>10.1} {p99_ms:>10.1} {per_second:>10.0}  p50 +{:.1} ms, {:.0} % of the bound",
             match mode {
                 "off" => mode.to_owned(),
                 "spool" => format!("spool {}", delay_ms.unwrap_or(0)),
@@ -156,9 +217,9 @@ fn rows(mode: &str, delay_ms: Option<u64>, figures: &[Figures], off: &[Figures])
             per_second * 100.0 / bound
         );
         json!({
-            "mode": mode, "store": store, "clients": clients, "p50_ms": p50_ms, "p99_ms": p99_ms,
-            "commits_per_second": per_second, "bound_per_second": bound,
+            "mode": mode, "store": store, "clients": clients, "round_trip_ms": round_trip_ms, "p50_ms": p50_ms,
+            "p99_ms": p99_ms, "commits_per_second": per_second, "bound_per_second": bound,
         })
     };
-    CLIENTS.into_iter().zip(figures).zip(off).map(row).collect()
+    CLIENTS.into_iter().zip(&series.figures).zip(&off.figures).map(row).collect()
 }
