@@ -119,7 +119,7 @@ pub struct CloneFacts {
     /// CREATE TABLE IF NOT EXISTS that found one, what went to other engines only.
     #[serde(skip_serializing_if = "GtidSet::is_empty")]
     pub unrecorded: GtidSet,
-    /// Transactions before its position that were on their way to be committed when it was noted: InnoDB has them or has
+    /// Transactions around its position that were on their way to be committed when it was noted: InnoDB has them or has
     /// them not, and knows their GTIDs if it has.
     #[serde(skip_serializing_if = "GtidSet::is_empty")]
     pub undecided: GtidSet,
@@ -183,6 +183,15 @@ impl BaseManifest {
             Some(facts) => self.coordinates.executed.minus(&facts.undecided),
             None => self.coordinates.executed.clone(),
         }
+    }
+
+    /// What it may have executed: [`Coordinates::executed`] with what was undecided.
+    pub fn possibly_executed(&self) -> GtidSet {
+        let mut all = self.coordinates.executed.clone();
+        if let Some(facts) = &self.clone {
+            all.union_with(&facts.undecided);
+        }
+        all
     }
 
     /// How long taking it took.

@@ -192,13 +192,13 @@ impl Running for Backup {
         let Some(outcome) = self.outcome.take() else { return Err(Error::failed("the clone has no end").into()) };
         let standing = Standing::of(&outcome.notes, &outcome.from, &outcome.until)?;
         tracing::debug!(from = %outcome.from, until = %outcome.until, ?standing, "the clone's place");
-        let Standing { position, since } = standing;
+        let Standing { position, since, told } = standing;
         let mut asked = Connection::connect(site.source, PROGRAM).await?;
-        let Proven { coordinates, unrecorded, undecided, .. } =
-            prove(site, &mut asked, &position, since.as_ref()).await?;
-        if since.is_some() && !coordinates.by_gtid() {
+        let Proven { coordinates, unrecorded, follower } = prove(site, &mut asked, &position, Some(&since)).await?;
+        if !told && !coordinates.by_gtid() {
             return Err(in_flight(&position));
         }
+        let undecided = follower.undecided(&outcome.until).await?;
         tracing::info!(
             %position, files = outcome.facts.files, disk_bytes = outcome.facts.disk_bytes,
             spooled_bytes = outcome.spooled_bytes, "the clone is complete"

@@ -44,8 +44,6 @@ pub(super) struct Place {
     /// What of it is of this file and left no trace in InnoDB, see [`is_innodbs`]. The GTIDs of former files' transactions are in a
     /// table: the server writes them there when it begins another file.
     pub(super) unrecorded: GtidSet,
-    /// The transactions that end behind the place `since` that was asked for.
-    pub(super) undecided: GtidSet,
 }
 
 /// Reads a server's binlog from the start of a file.
@@ -63,7 +61,7 @@ struct Walk {
     checksum: ChecksumAlgorithm,
     executed: GtidSet,
     unrecorded: GtidSet,
-    /// Where `undecided` begins, and what is in it.
+    /// Where `undecided` begins, and the transactions that end behind it.
     since: Option<Position>,
     undecided: GtidSet,
     /// The transaction being read: its GTID, and where it ends, where the server tells.
@@ -93,8 +91,7 @@ impl Follower {
         Ok(Self { stream: raw.stream, reader, walk: Walk::new(file.clone()) })
     }
 
-    /// Reads up to a position in the first file and tells what is known of it, and which transactions end between `since` and
-    /// there.
+    /// Reads up to a position in the first file and tells what is known of it. From `since` on, transactions are noted.
     ///
     /// # Errors
     /// [`Kind::Corrupt`] if no transaction ends there.
@@ -111,6 +108,18 @@ impl Follower {
                 return self.walk.place_at(&wanted);
             }
         }
+    }
+
+    /// Reads on to `until`, the end of a transaction, and gives the transactions that were noted.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(super) async fn undecided(mut self, until: &Position) -> Result<GtidSet> {
+        while self.walk.position() < *until {
+            self.step().await?;
+        }
+        self.walk.close();
+        Ok(self.walk.undecided)
     }
 
     /// From here on, writing one of these tables spoils the backup.
@@ -206,12 +215,7 @@ impl Walk {
         let Some(created_s) = self.created_s else { return wrong("the file has not begun") };
         self.close();
         self.judging = true;
-        Ok(Place {
-            created_s,
-            executed: self.executed.clone(),
-            unrecorded: std::mem::take(&mut self.unrecorded),
-            undecided: std::mem::take(&mut self.undecided),
-        })
+        Ok(Place { created_s, executed: self.executed.clone(), unrecorded: std::mem::take(&mut self.unrecorded) })
     }
 
     /// The transaction before here has ended.
@@ -222,7 +226,7 @@ impl Walk {
             if !is_innodbs && !self.judging {
                 self.unrecorded.add(&gtid);
             }
-            if !self.judging && self.since.as_ref().is_some_and(|since| self.position() > *since) {
+            if self.since.as_ref().is_some_and(|since| self.position() > *since) {
                 self.undecided.add(&gtid);
             }
         }

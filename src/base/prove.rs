@@ -15,11 +15,9 @@ pub(super) struct Proven {
     pub(super) follower: Follower,
     /// What was executed there without a trace in InnoDB.
     pub(super) unrecorded: GtidSet,
-    /// The transactions that end between the two positions that were asked for.
-    pub(super) undecided: GtidSet,
 }
 
-/// Proves the coordinates at a position, and names the transactions `since` another one before it.
+/// Proves the coordinates at a position. The follower notes the transactions that end behind `since`.
 ///
 /// # Errors
 /// [`crate::error::Kind::Corrupt`] if no transaction ends there; those of reading the binlog.
@@ -38,7 +36,7 @@ pub(super) async fn prove(
     }
     let mut follower = Follower::open(site.source, &position.file).await?;
     let place = follower.place(position.offset, since).await?;
-    let Place { created_s, mut executed, unrecorded, undecided } = place;
+    let Place { created_s, mut executed, unrecorded } = place;
     executed.union_with(&purged(asked).await?);
     let coordinates = Coordinates {
         file: position.file.clone(),
@@ -47,7 +45,7 @@ pub(super) async fn prove(
         executed,
         gtid_mode: site.facts.gtid_mode.clone().unwrap_or_else(|| "OFF".to_owned()),
     };
-    Ok(Proven { coordinates, follower, unrecorded, undecided })
+    Ok(Proven { coordinates, follower, unrecorded })
 }
 
 /// What was executed without being in any binlog (set by hand on a restored server) is executed too.

@@ -133,10 +133,10 @@ fn number(version: &Version) -> u32 {
 /// Holds what the server has recovered against the manifest, and gives the transactions that it has.
 ///
 /// Where transactions have GTIDs, these decide: InnoDB keeps them with the transactions themselves. All that the manifest
-/// names must be there, but for those that leave no trace in InnoDB, which are taken for executed at the place that the
-/// manifest names, and for those that were undecided when the place was noted, which the replay brings. A few more may be
-/// there, as long as the target has them too: the note may be some transactions late. The replay goes on behind what is
-/// there, and the proof at its end is the same. Without GTIDs the place in the binlog decides.
+/// names must be there, but for those that leave no trace in InnoDB, which are taken for executed, and for those that were
+/// undecided when the place was noted, which the replay brings. What is there and behind the place is undecided too, or the
+/// target has it. The replay goes on behind what is there, and the proof at its end is the same. Without GTIDs the place in
+/// the binlog decides.
 ///
 /// # Errors
 /// [`Kind::Failed`], naming what differs.
@@ -161,9 +161,8 @@ pub(super) async fn confirm(plan: &Plan, datadir: &Path, site: &mut dyn Site) ->
     let there = executed(site.connection()?).await?;
     let (missing, extra) = (coordinates.executed.minus(&there), there.minus(&coordinates.executed));
     let beyond = extra.minus(&plan.expected);
-    let facts = base.clone.as_ref();
-    let unrecorded = facts.filter(|_| same_place).map(|facts| facts.unrecorded.clone()).unwrap_or_default();
-    let undecided = facts.map(|facts| facts.undecided.clone()).unwrap_or_default();
+    let (unrecorded, undecided) =
+        base.clone.as_ref().map(|facts| (facts.unrecorded.clone(), facts.undecided.clone())).unwrap_or_default();
     let traceless = missing.common_with(&unrecorded);
     let to_come = missing.minus(&traceless);
     let lost = to_come.minus(&undecided);
@@ -173,12 +172,11 @@ pub(super) async fn confirm(plan: &Plan, datadir: &Path, site: &mut dyn Site) ->
     if !beyond.is_empty() {
         return Err(differs(format!("it has {beyond} too, which the target has not")));
     }
-    if !same_place || !extra.is_empty() {
-        tracing::warn!(base = %base.id, %at, %extra, "the server has recovered more than the manifest says: the replay begins behind that");
+    let unforeseen = extra.minus(&undecided);
+    if !same_place || !unforeseen.is_empty() {
+        tracing::warn!(base = %base.id, %at, %unforeseen, "the server has recovered more than the manifest says: the replay begins behind that");
     }
-    if !to_come.is_empty() {
-        tracing::info!(base = %base.id, %to_come, "not committed yet when the clone was taken: the replay brings it");
-    }
+    tracing::debug!(base = %base.id, %at, %to_come, %extra, "what the clone's place left undecided is decided");
     let mut have = there;
     have.union_with(&traceless);
     Ok(have)

@@ -249,7 +249,7 @@ impl Planner<'_> {
     }
 
     async fn by_gtid(&self, base: &BaseManifest) -> Result<Playlist> {
-        let beyond = base.coordinates.executed.minus(&self.place.executed);
+        let beyond = base.possibly_executed().minus(&self.place.executed);
         if !beyond.is_empty() {
             return Err(self.too_late(base, &format!("it has executed {beyond}, which the target has not")));
         }

@@ -7,8 +7,8 @@
 //!
 //! Owns: which note is believed, and how far. Does not own: finding notes (`mysql::clone::trx_sys`), the binlog (`prove`).
 //!
-//! Invariants: every transaction that ends at or before `since` is in the snapshot; where there is no `since`, the
-//! position is exact.
+//! Invariants: every transaction that ends at or before `since` is in the snapshot, and none that ends behind `until`;
+//! where the notes leave no doubt, the position is exact.
 
 use crate::error::{Error, Result};
 use crate::mysql::clone::trx_sys::Notes;
@@ -19,9 +19,11 @@ use crate::position::Position;
 pub(super) struct Standing {
     /// What the donor's copy will say.
     pub(super) position: Position,
-    /// Whether transactions between here and the position are in the snapshot is not told by the notes: with GTIDs, InnoDB
-    /// itself tells it.
-    pub(super) since: Option<Position>,
+    /// Between here and the binlog's end behind the snapshot notes do not prove which transactions are in it: with GTIDs,
+    /// InnoDB itself tells it.
+    pub(super) since: Position,
+    /// Whether the notes leave no doubt all the same.
+    pub(super) told: bool,
 }
 
 impl Standing {
@@ -35,7 +37,7 @@ impl Standing {
         let in_redo: Vec<&Position> = notes.in_redo.iter().filter(fits).collect();
         // Nothing was written meanwhile: there is one place only, and nothing is on its way.
         if from == until {
-            return Ok(Self { position: from.clone(), since: None });
+            return Ok(Self { position: from.clone(), since: from.clone(), told: true });
         }
         let Some(last) = in_redo.last().copied().or_else(|| notes.in_page.as_ref().filter(fits)) else {
             let newest = notes.in_redo.last().or(notes.in_page.as_ref());
@@ -47,11 +49,8 @@ impl Standing {
                 "please report it; until it is mended, another engine takes base backups of this server (base.engine)",
             ));
         };
-        if is_told(&in_redo) {
-            return Ok(Self { position: last.clone(), since: None });
-        }
         let below = in_redo.iter().copied().filter(|note| *note < last).max();
-        Ok(Self { position: last.clone(), since: Some(below.unwrap_or(from).clone()) })
+        Ok(Self { position: last.clone(), since: below.unwrap_or(from).clone(), told: is_told(&in_redo) })
     }
 }
 
@@ -71,29 +70,30 @@ mod tests {
         Position { file: BinlogFile::new("binlog.000003").unwrap(), offset }
     }
 
-    fn found(notes: &[u64], from: u64, until: u64) -> Option<(u64, Option<u64>)> {
+    /// Position, since, told.
+    fn found(notes: &[u64], from: u64, until: u64) -> Option<(u64, u64, bool)> {
         let notes = Notes { in_page: Some(at(100)), in_redo: notes.iter().map(|offset| at(*offset)).collect() };
         let standing = Standing::of(&notes, &at(from), &at(until)).ok()?;
-        Some((standing.position.offset, standing.since.map(|since| since.offset)))
+        Some((standing.position.offset, standing.since.offset, standing.told))
     }
 
     #[test]
     fn the_last_note_within_the_bounds_is_the_position() {
-        assert_eq!(found(&[200, 300], 150, 350), Some((300, Some(200))));
-        assert_eq!(found(&[200, 900], 150, 350), Some((200, Some(150))), "what looks like a note is none");
-        assert_eq!(found(&[], 150, 150), Some((150, None)), "nothing was written");
-        assert_eq!(found(&[120, 150], 150, 150), Some((150, None)));
-        assert_eq!(found(&[], 90, 350), Some((100, Some(90))), "the page has one");
+        assert_eq!(found(&[200, 300], 150, 350), Some((300, 200, false)));
+        assert_eq!(found(&[200, 900], 150, 350), Some((200, 150, false)), "what looks like a note is none");
+        assert_eq!(found(&[], 150, 150), Some((150, 150, true)), "nothing was written");
+        assert_eq!(found(&[120, 150], 150, 150), Some((150, 150, true)));
+        assert_eq!(found(&[], 90, 350), Some((100, 90, false)), "the page has one");
         assert_eq!(found(&[900], 150, 350), None);
     }
 
     #[test]
     fn a_note_that_is_repeated_beside_itself_is_the_donors_own() {
-        assert_eq!(found(&[200, 250, 300, 300], 150, 350), Some((300, None)));
-        assert_eq!(found(&[200, 200, 250, 300], 150, 350), Some((300, None)));
-        assert_eq!(found(&[200, 300, 250, 300, 310], 150, 350), Some((310, Some(300))), "it was ahead");
-        assert_eq!(found(&[200, 300, 250], 150, 350), Some((250, Some(200))), "it was ahead, and of no commit");
-        assert_eq!(found(&[200, 250, 300, 250], 150, 350), Some((250, Some(200))), "it is late");
-        assert_eq!(found(&[200, 200, 250, 250], 150, 350), Some((250, Some(200))), "one note too many");
+        assert_eq!(found(&[200, 250, 300, 300], 150, 350), Some((300, 250, true)));
+        assert_eq!(found(&[200, 200, 250, 300], 150, 350), Some((300, 250, true)));
+        assert_eq!(found(&[200, 300, 250, 300, 310], 150, 350), Some((310, 300, false)), "it was ahead");
+        assert_eq!(found(&[200, 300, 250], 150, 350), Some((250, 200, false)), "it was ahead, and of no commit");
+        assert_eq!(found(&[200, 250, 300, 250], 150, 350), Some((250, 200, false)), "it is late");
+        assert_eq!(found(&[200, 200, 250, 250], 150, 350), Some((250, 200, false)), "one note too many");
     }
 }

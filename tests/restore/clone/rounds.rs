@@ -1,5 +1,6 @@
 //! Rounds: a clone under load, a restore to a place behind it, and the same made by stock tools.
 
+use binvault::position::GtidSet;
 use serde_json::Value;
 
 use super::load::{Churn, assert_kinds, prepare};
@@ -15,11 +16,15 @@ use crate::support::lab::Mysqld;
 /// Rounds in the suite; `make soak-clone` says how many there.
 const ROUNDS: usize = 2;
 
-/// The transactions up to the place of a base.
+/// The transactions up to the place of a base, and those behind it that may be in it.
 fn until_base(history: &History, manifest: &Value) -> usize {
     let (file, offset) = (manifest["coordinates"]["file"].as_str(), manifest["coordinates"]["position"].as_u64());
     let at = (file.unwrap(), offset.unwrap());
-    history.until(|seen| (seen.file.as_str(), seen.start) >= at)
+    let place = history.until(|seen| (seen.file.as_str(), seen.start) >= at);
+    let undecided: GtidSet = manifest["clone"]["undecided"].as_str().unwrap_or_default().parse().unwrap();
+    let is_undecided = |gtid: &str| undecided.contains(&gtid.parse().unwrap());
+    let last = history.seen.iter().rposition(|seen| seen.gtid.as_deref().is_some_and(is_undecided));
+    place.max(last.map_or(0, |last| last + 1))
 }
 
 /// One round: churn, a clone in the middle of it, more churn; then a restore to somewhere behind the clone.
