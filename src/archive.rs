@@ -35,7 +35,7 @@ pub use gaps::{BreakKind, GapRecord};
 pub use history::{FileState, History, Seam};
 pub use identity::Identity;
 pub use reader::{Block, RangeReader, ReadOptions};
-pub use resume::{Continued, ResumeInFile, ResumePoint};
+pub use resume::{Continued, ResumeInFile, ResumePoint, Run, archived_at};
 pub use semi_sync::{Lapse, SemiSyncWord};
 pub use spool::{CHUNKS, SpoolWord, chunk_spool, drain_options};
 

@@ -15,10 +15,10 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
 use crate::archive::{Archive, FileState, GapRecord, Seam, StoredChunk};
-use crate::chunk::OpenedChunk;
 use crate::chunk::keys::Identities;
+use crate::chunk::{Link, OpenedChunk};
 use crate::error::{Error, Kind, Result};
-use crate::position::ServerUuid;
+use crate::position::{Incarnation, ServerUuid};
 
 /// Objects read at a time.
 const READS_AT_A_TIME: usize = 4;
@@ -145,6 +145,10 @@ pub async fn verify(
                 report.add(Kind::Corrupt, stranger.to_string(), "no chunk of binvault's");
             }
             for hole in &chunks.cover.holes {
+                if recorded.iter().any(|gap| gap.explains_hole(&server, &incarnation, hole.start())) {
+                    report.breaks = report.breaks.saturating_add(1);
+                    continue;
+                }
                 report.add(Kind::Gap, format!("{server} {incarnation}"), format!("bytes {hole} are missing"));
             }
             match keys {
@@ -163,15 +167,29 @@ pub async fn verify(
     Ok(report)
 }
 
+/// The file that a link leads to.
+fn linked(link: &Link) -> Incarnation {
+    Incarnation { file: link.file.clone(), created_s: link.created_s }
+}
+
 /// Holds a file's link against the file before it.
 fn seam(state: &FileState, has_former: bool, recorded: &[GapRecord], report: &mut Report) {
-    let what = || format!("{} {}", state.chunks.server, state.incarnation());
+    let server = &state.chunks.server;
+    let what = || format!("{server} {}", state.incarnation());
     match &state.seam {
         Seam::Joined => {}
         Seam::Begins if !has_former => {}
         // What went on another way, and what is known and written down, is no news.
         Seam::Branches { .. } => report.breaks = report.breaks.saturating_add(1),
         Seam::Begins if recorded.iter().any(|gap| gap.explains(&state.chunks.server, state.incarnation())) => {
+            report.breaks = report.breaks.saturating_add(1);
+        }
+        Seam::Missing { wanted, have }
+            if recorded.iter().any(|gap| gap.explains_hole(server, &linked(wanted), *have)) =>
+        {
+            report.breaks = report.breaks.saturating_add(1);
+        }
+        Seam::Unknown if recorded.iter().any(|gap| gap.explains_hole(server, state.incarnation(), 0)) => {
             report.breaks = report.breaks.saturating_add(1);
         }
         Seam::Begins => report.add(Kind::Gap, what(), "does not say which file it follows: archiving began anew here"),

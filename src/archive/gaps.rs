@@ -71,9 +71,11 @@ impl GapRecord {
         CommitTime::from_micros(self.at_us).rfc3339()
     }
 
-    /// Whether something is missing, or lost, or may be.
+    /// Whether something is missing, or lost, or may be. Behind a reset, or a lost tail, the sets alone do not tell: the
+    /// server gives the same numbers again, to other transactions, and may have done so before it was looked at.
     pub fn is_loss(&self) -> bool {
-        [&self.missing, &self.lost].iter().any(|set| set.as_ref().is_none_or(|set| !set.is_empty()))
+        matches!(self.kind, BreakKind::Reset | BreakKind::LostTail)
+            || [&self.missing, &self.lost].iter().any(|set| set.as_ref().is_none_or(|set| !set.is_empty()))
     }
 
     /// Whether it tells why a file of a server's begins without a link to another.
@@ -82,13 +84,29 @@ impl GapRecord {
         self.goes_on_with == *server && self.goes_on_at.file == incarnation.file && begun_us <= self.at_us
     }
 
-    /// Whether both tell the same.
-    fn repeats(&self, other: &Self) -> bool {
-        let Self { kind, server, ends, goes_on_with, goes_on_at, missing, lost, .. } = self;
+    /// Whether it tells why bytes of a server's file are missing from here on: archiving ended here, or before, and went on
+    /// behind.
+    pub fn explains_hole(&self, server: &ServerUuid, incarnation: &Incarnation, from: u64) -> bool {
+        let at = Position { file: incarnation.file.clone(), offset: from };
+        let begun_us = u64::from(incarnation.created_s).saturating_mul(1_000_000);
+        let inside = self.kind == BreakKind::Purged
+            && at.file.base() == self.ends.file.base()
+            && self.ends <= at
+            && at < self.goes_on_at;
+        self.server == *server && begun_us <= self.at_us && (self.ends == at || inside)
+    }
+
+    /// Whether both are of one break.
+    pub fn is_of(&self, other: &Self) -> bool {
+        let Self { kind, server, ends, goes_on_with, goes_on_at, .. } = self;
         *kind == other.kind
             && (server, ends, goes_on_with, goes_on_at)
                 == (&other.server, &other.ends, &other.goes_on_with, &other.goes_on_at)
-            && (missing, lost) == (&other.missing, &other.lost)
+    }
+
+    /// Whether both tell the same.
+    fn repeats(&self, other: &Self) -> bool {
+        self.is_of(other) && (&self.missing, &self.lost) == (&other.missing, &other.lost)
     }
 }
 
@@ -111,5 +129,56 @@ impl Archive {
     /// Those of the store.
     pub async fn gaps(&self) -> Result<Vec<GapRecord>> {
         self.records(FOLDER).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: BreakKind, missing: Option<&str>, lost: Option<&str>) -> GapRecord {
+        let position = Position { file: crate::position::BinlogFile::new("b.000001").unwrap(), offset: 4 };
+        let set = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        GapRecord {
+            schema: 1,
+            at_us: 1,
+            agent: "main".into(),
+            kind,
+            problem: String::new(),
+            server: ServerUuid(uuid::Uuid::nil()),
+            ends: position.clone(),
+            goes_on_with: ServerUuid(uuid::Uuid::nil()),
+            goes_on_at: position,
+            missing: set(missing),
+            lost: set(lost),
+        }
+    }
+
+    /// Found by `tests/chaos`: the numbers of a reset server had come again before the agent looked.
+    #[test]
+    fn numbers_that_came_again_do_not_make_a_reset_harmless() {
+        use BreakKind::{Failover, LostTail, Purged, Reset};
+        for (kind, is_loss) in [(Reset, true), (LostTail, true), (Purged, false), (Failover, false)] {
+            assert_eq!(record(kind, Some(""), Some("")).is_loss(), is_loss, "{kind:?}");
+            assert!(record(kind, None, Some("")).is_loss(), "nobody can tell: {kind:?}");
+            assert!(record(kind, Some(""), Some("3c1f0a80-0000-4000-8000-000000000001:7")).is_loss(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_hole_behind_the_archived_end_is_explained_by_a_purge() {
+        let file = |name: &str| Incarnation { file: crate::position::BinlogFile::new(name).unwrap(), created_s: 0 };
+        let mut gap = record(BreakKind::Purged, Some(""), Some(""));
+        gap.ends = Position { file: file("b.000003").file, offset: 500 };
+        gap.goes_on_at = Position { file: file("b.000007").file, offset: 4 };
+        let mut explains = |kind: BreakKind, name: &str, from: u64| {
+            gap.kind = kind;
+            gap.explains_hole(&gap.server, &file(name), from)
+        };
+        assert!(explains(BreakKind::Purged, "b.000003", 500) && explains(BreakKind::Purged, "b.000006", 0));
+        assert!(!explains(BreakKind::Purged, "b.000003", 499) && !explains(BreakKind::Purged, "b.000007", 4));
+        assert!(!explains(BreakKind::Purged, "c.000004", 4), "another name, another history");
+        // Behind a reset the same names come again.
+        assert!(explains(BreakKind::Reset, "b.000003", 500) && !explains(BreakKind::Reset, "b.000004", 0));
     }
 }

@@ -88,6 +88,31 @@ pub struct ResumePoint {
     pub follows: Option<Link>,
     /// The highest commit time archived of this server.
     pub high_commit: CommitTime,
+    /// The files without a hole that lead to this place.
+    pub run: Option<Run>,
+}
+
+/// Files that follow one another without a hole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// The first of them.
+    pub first: Incarnation,
+    /// What was executed before it.
+    pub before: GtidSet,
+}
+
+/// What is archived of a server, by its places to go on: not what stands in the holes between them.
+pub fn archived_at(places: &[ResumePoint]) -> GtidSet {
+    let mut all = GtidSet::new();
+    let ends =
+        places.iter().filter_map(|place| Some((place.inside.as_ref().filter(|inside| inside.end > 0)?, &place.run)));
+    for (number, (inside, run)) in ends.enumerate() {
+        match run.as_ref().filter(|_| number > 0) {
+            Some(run) => all.union_with(&inside.executed().minus(&run.before)),
+            None => all.union_with(&inside.executed()),
+        }
+    }
+    all
 }
 
 impl Archive {
@@ -103,8 +128,19 @@ impl Archive {
             files.push(self.file_state_of(chunks, files.last()).await?);
         }
         let high_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
+        let run = |first: usize| {
+            let first = files.get(first)?;
+            Some(Run { first: first.incarnation().clone(), before: first.previous().cloned().unwrap_or_default() })
+        };
         let places = resume_files(&files, from == 0).into_iter();
-        Ok(places.map(|place| ResumePoint { inside: place.inside(), follows: None, high_commit }).collect())
+        Ok(places
+            .map(|(place, first)| ResumePoint {
+                inside: place.inside(),
+                follows: None,
+                high_commit,
+                run: first.and_then(run),
+            })
+            .collect())
     }
 }
 
@@ -120,6 +156,10 @@ enum Place<'a> {
 }
 
 impl Place<'_> {
+    fn is_behind(self) -> bool {
+        matches!(self, Self::Behind(_))
+    }
+
     fn inside(self) -> Option<ResumeInFile> {
         match self {
             Self::Oldest => None,
@@ -142,31 +182,38 @@ impl Place<'_> {
 /// The newest file is one; every hole before it gives another: the file that has it, or the last one before it. That a
 /// file is not there at all may mean that it was on its way, all of it, when the agent died: where the file before it
 /// leads to it no more, its own first byte serves. Going back ends where a file begins a run of its own. `all` says that
-/// nothing was archived before the first of `files`.
-fn resume_files(files: &[FileState], all: bool) -> Vec<Place<'_>> {
-    let mut places = Vec::new();
+/// nothing was archived before the first of `files`. Beside each place stands the first file of the run that leads to it.
+fn resume_files(files: &[FileState], all: bool) -> Vec<(Place<'_>, Option<usize>)> {
+    let mut places: Vec<(Place<'_>, Option<usize>)> = Vec::new();
     for (index, file) in files.iter().enumerate().rev() {
         if file.contiguous_end() > 0 && (places.is_empty() || !file.holes().is_empty()) {
-            places.push(Place::Behind(file));
+            places.push((Place::Behind(file), None));
         }
         let before = index.checked_sub(1).and_then(|before| files.get(before));
+        if file.seam != Seam::Joined || before.is_none() {
+            for (_, first) in places.iter_mut().filter(|(place, first)| first.is_none() && place.is_behind()) {
+                *first = Some(index);
+            }
+        }
         match (&file.seam, before) {
             (Seam::Begins | Seam::Branches { .. }, _) => break,
             (Seam::Joined, _) => {}
             (Seam::Missing { wanted, have: 0 }, before) if all || before.is_some() => {
-                places.push(Place::Missing(wanted));
-                places.extend(before.filter(|before| before.contiguous_end() > 0).map(Place::Behind));
+                places.push((Place::Missing(wanted), None));
+                places.extend(
+                    before.filter(|before| before.contiguous_end() > 0).map(|before| (Place::Behind(before), None)),
+                );
             }
-            (_, Some(before)) if before.contiguous_end() > 0 => places.push(Place::Behind(before)),
+            (_, Some(before)) if before.contiguous_end() > 0 => places.push((Place::Behind(before), None)),
             // Without its first chunk: what comes before it is looked at next.
             (_, Some(_)) => {}
             // The very first chunk was on its way.
-            (Seam::Unknown, None) if all => places.push(Place::Oldest),
+            (Seam::Unknown, None) if all => places.push((Place::Oldest, None)),
             (_, None) => {}
         }
     }
     if places.is_empty() {
-        places.push(Place::Oldest);
+        places.push((Place::Oldest, None));
     }
     places.reverse();
     places

@@ -20,7 +20,7 @@ use tokio::io::AsyncReadExt;
 use super::PROGRAM;
 use super::start::{EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, choose_first, plain_size, shown};
 use super::survey::{Binlogs, parse_file};
-use crate::archive::{Archive, BreakKind, GapRecord, ResumeInFile, ResumePoint};
+use crate::archive::{Archive, BreakKind, GapRecord, ResumeInFile, ResumePoint, archived_at};
 use crate::chunk::Link;
 use crate::clock;
 use crate::config::AgentOptions;
@@ -74,21 +74,24 @@ impl Scene<'_> {
         let beginning = match (own.inside.clone(), elsewhere) {
             (None, Some(elsewhere)) => self.on_another(elsewhere, &binlogs).await?,
             (None, None) => {
-                let start = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
+                let (start, _) = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
                 Beginning { start, anew: false, gap: None }
             }
             (Some(inside), _) => {
                 let went_on = match broken {
                     Some(error) => Err(error),
-                    None => self.go_on(places, &inside, &binlogs).await,
+                    None => self.go_on(places.clone(), &inside, &binlogs).await,
                 };
                 match went_on {
-                    Ok(start) => {
-                        let gap = self.came_back(own.high_commit, &start).await?;
+                    Ok((start, chosen)) => {
+                        let gap = match self.never_filled(&places, chosen, &start).await? {
+                            Some(gap) => Some(gap),
+                            None => self.came_back(own.high_commit, &start).await?,
+                        };
                         Beginning { start, anew: false, gap }
                     }
                     Err(error) if matches!(error.kind(), Kind::Purged | Kind::Diverged) => {
-                        self.behind_a_break(&error, &own, &inside, &binlogs).await?
+                        self.behind_a_break(&error, &places, &inside, &binlogs).await?
                     }
                     Err(error) => return Err(error),
                 }
@@ -110,12 +113,17 @@ impl Scene<'_> {
         Ok(lacking)
     }
 
-    /// In the server's own files, where the archive ends.
-    async fn go_on(&mut self, places: Vec<ResumePoint>, inside: &ResumeInFile, binlogs: &Binlogs) -> Result<Start> {
+    /// In the server's own files, at the first of the archive's places that they have; and which that is.
+    async fn go_on(
+        &mut self,
+        places: Vec<ResumePoint>,
+        inside: &ResumeInFile,
+        binlogs: &Binlogs,
+    ) -> Result<(Start, usize)> {
         if self.by_gtid {
             check_executed(self.asked, &inside.executed()).await?;
         }
-        let start = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
+        let (start, chosen) = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
         // A name that came back may have grown beyond the archived end: then the position may lie inside of an event, and
         // a semi-synchronous dump would acknowledge what is not archived.
         if let Some(inside) = start.from.inside.as_ref().filter(|_| start.position > FIRST_EVENT)
@@ -126,7 +134,32 @@ impl Scene<'_> {
             let message = format!("{} was begun at {is}, the archived one is {}", start.file, inside.incarnation);
             return Err(Error::new(Kind::Diverged, message));
         }
-        Ok(start)
+        Ok((start, chosen))
+    }
+
+    /// Holes before the chosen place, left by an agent that died while chunks were on their way, which this server can fill no
+    /// more: a gap like any other, unless it is recorded already.
+    async fn never_filled(&self, places: &[ResumePoint], chosen: usize, start: &Start) -> Result<Option<GapRecord>> {
+        let (passed, Some(run)) =
+            (places.get(..chosen).unwrap_or_default(), places.get(chosen).and_then(|place| place.run.as_ref()))
+        else {
+            return Ok(None);
+        };
+        let Some(inside) = first_end(passed) else { return Ok(None) };
+        let problem = format!(
+            "{} was purged while it was archived only up to {}, and a part of what came behind that is archived",
+            inside.incarnation.file, inside.end
+        );
+        let gap = self.record(BreakKind::Purged, problem, (self.server, inside), start, None, None);
+        let mut gap = GapRecord { goes_on_at: Position { file: run.first.file.clone(), offset: FIRST_EVENT }, ..gap };
+        if self.archive.gaps().await?.iter().any(|known| known.is_of(&gap)) {
+            return Ok(None);
+        }
+        if self.by_gtid {
+            gap.missing = Some(run.before.minus(&self.archived().await?));
+            gap.lost = Some(GtidSet::new());
+        }
+        Ok(Some(gap))
     }
 
     /// The archived end of another server that was written later than `own`.
@@ -154,9 +187,7 @@ impl Scene<'_> {
     async fn archived(&self) -> Result<GtidSet> {
         let mut all = GtidSet::new();
         for server in self.archive.servers().await? {
-            if let Some(inside) = self.archive.resume_points(&server).await?.pop().and_then(|place| place.inside) {
-                all.union_with(&inside.executed());
-            }
+            all.union_with(&archived_at(&self.archive.resume_points(&server).await?));
         }
         Ok(all)
     }
@@ -182,10 +213,11 @@ impl Scene<'_> {
     async fn behind_a_break(
         &mut self,
         broken: &Error,
-        own: &ResumePoint,
+        places: &[ResumePoint],
         inside: &ResumeInFile,
         binlogs: &Binlogs,
     ) -> Result<Beginning> {
+        let own = &places.last().cloned().unwrap_or_default();
         let lost = if self.by_gtid { self.lacking(&inside.executed()).await? } else { GtidSet::new() };
         if let Some(start) = self.behind_a_lost_tail(own, inside, binlogs).await? {
             let problem = format!(
@@ -203,24 +235,29 @@ impl Scene<'_> {
         let purged = broken.kind() == Kind::Purged;
         let high_commit = if purged { own.high_commit } else { CommitTime::NONE };
         let start = anew(file.clone(), high_commit);
+        // What stands behind a hole is archived in vain.
+        let ends = first_end(places).unwrap_or(inside);
         if !self.by_gtid {
             let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
-            let gap = self.record(kind, broken.to_string(), (self.server, inside), &start, None, None);
+            let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, None, None);
             return Ok(Beginning { start, anew: true, gap: Some(gap) });
         }
         let before = self.before(&oldest.name).await?;
-        let missing = before.minus(&self.archived().await?);
+        let mut written = before.clone();
+        written.union_with(&inside.executed());
+        let missing = written.minus(&self.archived().await?);
         let elsewhere = self.elsewhere(own.high_commit).await?;
         let here = elsewhere.is_none_or(|elsewhere| elsewhere.inside.executed().is_subset_of(&inside.executed()));
         let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
         // Two empty sets prove nothing: a reset empties the server's.
-        if before == inside.executed() && !before.is_empty() && here {
+        if before == inside.executed() && !before.is_empty() && here && missing.is_empty() {
             // Everything before the file is what is archived, and nothing else: it follows, whatever its name.
             tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
-            let from = ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit };
+            let from =
+                ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit, run: None };
             return Ok(Beginning { start: Start { from, ..start }, anew: true, gap: None });
         }
-        let gap = self.record(kind, broken.to_string(), (self.server, inside), &start, Some(missing), Some(lost));
+        let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, Some(missing), Some(lost));
         Ok(Beginning { start, anew: true, gap: Some(gap) })
     }
 
@@ -243,7 +280,7 @@ impl Scene<'_> {
             return Ok(None);
         }
         let follows = Link { end: size, ..inside.link() };
-        let from = ResumePoint { inside: None, follows: Some(follows), high_commit: own.high_commit };
+        let from = ResumePoint { inside: None, follows: Some(follows), high_commit: own.high_commit, run: None };
         Ok(Some(Start { file: next, position: FIRST_EVENT, from }))
     }
 
@@ -364,7 +401,12 @@ impl Scene<'_> {
     }
 }
 
+/// The archived end before the first hole.
+fn first_end(places: &[ResumePoint]) -> Option<&ResumeInFile> {
+    places.iter().filter_map(|place| place.inside.as_ref()).find(|inside| inside.end > 0)
+}
+
 /// From a file's first byte, knowing nothing of what was before it.
 fn anew(file: BinlogFile, high_commit: CommitTime) -> Start {
-    Start { file, position: FIRST_EVENT, from: ResumePoint { inside: None, follows: None, high_commit } }
+    Start { file, position: FIRST_EVENT, from: ResumePoint { inside: None, follows: None, high_commit, run: None } }
 }

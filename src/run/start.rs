@@ -21,7 +21,8 @@ pub(super) struct Start {
     pub(super) from: ResumePoint,
 }
 
-/// Chooses the first of the archive's places (never none, the earliest first) that the server can still serve. Pure.
+/// Chooses the first of the archive's places (never none, the earliest first) that the server can still serve, and tells
+/// which it is. Pure.
 ///
 /// # Errors
 /// As [`choose`] for the last of them; anything but [`Kind::Purged`] at once.
@@ -31,18 +32,17 @@ pub(super) fn choose_first(
     start: StartAt,
     end: &Position,
     by_gtid: bool,
-) -> Result<Start> {
-    let mut left = places.len();
-    for place in places {
-        left = left.saturating_sub(1);
+) -> Result<(Start, usize)> {
+    let last = places.len().saturating_sub(1);
+    for (index, place) in places.into_iter().enumerate() {
         match choose(place, logs, start, end, by_gtid) {
-            Err(error) if error.kind() == Kind::Purged && left > 0 => {
+            Err(error) if error.kind() == Kind::Purged && index < last => {
                 tracing::warn!(
                     error = %error.chain(),
                     "the archive has a hole that this server cannot fill any more; archiving goes on behind it"
                 );
             }
-            other => return other,
+            other => return other.map(|start| (start, index)),
         }
     }
     Err(Error::failed("the archive gives no place to go on"))
@@ -81,7 +81,8 @@ fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Positio
     match (inside.continued(here.is_some(), &oldest), here) {
         (Continued::Here, Some(log)) => inside_listed(resume, &inside, log, end, by_gtid),
         (Continued::InOldest, _) => {
-            let from = ResumePoint { inside: None, follows: Some(inside.link()), high_commit: resume.high_commit };
+            let from =
+                ResumePoint { inside: None, follows: Some(inside.link()), high_commit: resume.high_commit, run: None };
             Ok(Start { file: oldest, position: FIRST_EVENT, from })
         }
         (Continued::Here | Continued::Purged | Continued::Nowhere, _) => Err(gone(&inside, &oldest)),
@@ -186,7 +187,7 @@ mod tests {
             since_start: GtidSet::new(),
             closes,
         };
-        ResumePoint { inside: Some(inside), follows: None, high_commit: CommitTime::NONE }
+        ResumePoint { inside: Some(inside), follows: None, high_commit: CommitTime::NONE, run: None }
     }
 
     fn chosen(resume: ResumePoint, logs: &[BinaryLog], by_gtid: bool) -> Result<(String, u64)> {
@@ -232,7 +233,7 @@ mod tests {
         let end = Position { file: file("b.000006"), offset: 900 };
         let places = |ends: &[(&str, u64)]| ends.iter().map(|(name, end)| at(name, *end, *end, None)).collect();
         let chosen = |ends: &[(&str, u64)]| {
-            choose_first(places(ends), &logs, StartAt::Oldest, &end, true).map(|start| start.file.to_string())
+            choose_first(places(ends), &logs, StartAt::Oldest, &end, true).map(|(start, _)| start.file.to_string())
         };
         assert_eq!(chosen(&[("b.000005", 100), ("b.000006", 200)]).unwrap(), "b.000005");
         assert_eq!(chosen(&[("b.000002", 100), ("b.000006", 200)]).unwrap(), "b.000006");

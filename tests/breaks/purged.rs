@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::place::Restored;
 use crate::s3;
-use crate::scene::{orders, shop_with};
+use crate::scene::{chunks, last_gtid, orders, shop_with};
 use crate::support::agent::AgentConfig;
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
@@ -16,7 +16,7 @@ fn purged_binlogs_leave_a_recorded_gap_and_archiving_goes_on() {
     let (server, config) = shop_with("purged", &[], &with_bases());
     let first = config.durable().unwrap();
     orders(&server, &["never archived"]);
-    let lost = crate::scene::last_gtid(&server);
+    let lost = last_gtid(&server);
     server.sql("FLUSH BINARY LOGS");
     orders(&server, &["four"]);
     let (newest, _) = server.position();
@@ -48,6 +48,51 @@ fn purged_binlogs_leave_a_recorded_gap_and_archiving_goes_on() {
     assert_eq!(before.sql(ORDERS), "one,two,three\n");
     let text = config.ok(&["status", "--offline"]);
     assert!(text.contains("BREAK") && text.contains(&lost) && !text.contains("NO BASE BACKUP"), "{text}");
+}
+
+/// An agent that dies while chunks are on their way leaves a hole; what stands behind it is in the archive, and must not make
+/// anybody believe that the hole is.
+#[test]
+fn a_hole_that_the_server_can_fill_no_more_is_a_recorded_gap_too() {
+    for all_purged in [false, true] {
+        let (server, config) = shop_with("purged-hole", &[], &with_bases());
+        let ends = config.durable().unwrap();
+        orders(&server, &["on its way"]);
+        let mut lost = last_gtid(&server);
+        server.sql("FLUSH BINARY LOGS");
+        orders(&server, &["behind it"]);
+        config.archive_now();
+        let begins = |path: &std::path::Path| -> u64 {
+            path.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse().unwrap()
+        };
+        for path in chunks(&config.archive(), &server, &ends.0) {
+            if begins(&path) >= ends.1 {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        if all_purged {
+            // And more, of which nothing has come.
+            orders(&server, &["never archived"]);
+            lost = format!("{lost}:{}", last_gtid(&server).rsplit(':').next().unwrap());
+            server.sql("FLUSH BINARY LOGS");
+        }
+        let (newest, _) = server.position();
+        server.sql(&format!("PURGE BINARY LOGS TO '{newest}'"));
+        let mut agent = config.spawn();
+        let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+        assert_eq!((&gap["kind"], &gap["missing"]), (&"purged".into(), &lost.as_str().into()), "{gap}");
+        assert_eq!(gap["ends"], serde_json::json!({"file": ends.0, "offset": ends.1}));
+        assert_eq!(gap["goes_on_at"]["file"], newest.as_str());
+        wait_base_behind(&config, &agent);
+        orders(&server, &["the last"]);
+        agent.wait_caught_up(&server);
+        agent.terminate();
+        config.archive_now();
+        assert_eq!(gaps(&config).len(), 1, "a start behind it is no other break");
+        config.verify_deep();
+        let latest = Restored::to(&config, "latest", &[]);
+        assert_eq!(latest.sql("CHECKSUM TABLE shop.orders"), server.sql("CHECKSUM TABLE shop.orders"));
+    }
 }
 
 #[test]

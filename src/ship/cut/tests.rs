@@ -172,7 +172,7 @@ fn resume_after(chunks: &[(Vec<u8>, ChunkMeta)]) -> ResumePoint {
         since_start: last.executed.resolve(&GtidSet::new()),
         closes: last.closes.clone(),
     };
-    ResumePoint { inside: Some(inside), follows: None, high_commit: last.high_commit_us }
+    ResumePoint { inside: Some(inside), follows: None, high_commit: last.high_commit_us, run: None }
 }
 
 fn check(server: &Server, out: &Out, until: usize) {
