@@ -27,6 +27,8 @@ use crate::store::open as open_store;
 const LOOK_AGAIN_MAX_MS: u64 = 60_000;
 /// Longest sleep at a time: the wall clock may be set meanwhile.
 const NAP: Duration = Duration::from_secs(30);
+/// Parts on their way at a time. Archiving goes on beside it, and a store that hangs leaves both with all that they may hold.
+const UPLOADS_MAX: usize = 2;
 /// Between two tries to take one behind a gap, microseconds.
 const GAP_PAUSE_US: u64 = 600_000_000;
 
@@ -142,7 +144,7 @@ async fn take(options: &RunOptions, archive: Archive, stop: &CancellationToken) 
         recipients: options.recipients.clone(),
         options: base,
         compress: options.ship.compress,
-        uploads: options.ship.uploads,
+        uploads: options.ship.uploads.min(UPLOADS_MAX),
     };
     let progress = Arc::new(Progress::default());
     if let Err(error) = job.take(&progress, stop).await
