@@ -57,6 +57,12 @@ impl FileChunks {
     }
 }
 
+/// Whether the times of files, by which they are sorted, tell the order in which they were written: numbers go up then. Where
+/// one does not, or a name comes again, the server was reset, or its clock was set back: then the links tell.
+fn times_tell(files: &[Incarnation]) -> bool {
+    files.is_sorted_by(|earlier, later| earlier.file < later.file)
+}
+
 /// Each file behind the one that it follows, if that is there; else in the order given. None is lost.
 fn behind_links(files: Vec<(Incarnation, Option<Link>)>) -> Vec<Incarnation> {
     let before = |file: &Incarnation, link: &Option<Link>| {
@@ -100,8 +106,7 @@ impl Archive {
             }
         }
         files.sort();
-        // In time, numbers go up; where they do not, the server was reset, or its clock was set back: the links tell.
-        if files.is_sorted_by(|earlier, later| earlier.file <= later.file) {
+        if times_tell(&files) {
             return Ok(files);
         }
         let mut linked = Vec::with_capacity(files.len());
@@ -215,6 +220,14 @@ mod tests {
         assert_eq!(linked(&back), [(1, 100), (2, 200), (3, 50), (4, 60)]);
         let reset = [(5, 10, None), (6, 20, Some((5, 10))), (1, 30, None), (2, 40, Some((1, 30)))];
         assert_eq!(linked(&reset), [(5, 10), (6, 20), (1, 30), (2, 40)]);
+    }
+
+    #[test]
+    fn a_name_that_came_back_between_two_files_does_not_part_them() {
+        let files = [file(1, 100), file(1, 101), file(2, 102)];
+        assert!(!times_tell(&files) && times_tell(&files[1..]));
+        let reset = [(1, 100, None), (1, 101, None), (2, 102, Some((1, 100)))];
+        assert_eq!(linked(&reset), [(1, 100), (2, 102), (1, 101)]);
     }
 
     #[test]
