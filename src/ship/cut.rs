@@ -192,7 +192,9 @@ impl Cutter {
         if !(part.first && part.last) {
             return Err(Error::corrupt("an artificial rotate event of impossible size"));
         }
-        let Rotate { file, position } = Rotate::parse(artificial_body(part.bytes))?;
+        // Made up for the connection and, as it may come without a checksum, not checked: it was damaged on the way.
+        let rotate = Rotate::parse(artificial_body(part.bytes)).map_err(Error::transient)?;
+        let Rotate { file, position } = rotate;
         let goes_on = self.file.as_ref().is_some_and(|open| open.incarnation.file == file && position == open.position);
         if goes_on {
             return Ok(());

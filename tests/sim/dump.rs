@@ -7,6 +7,7 @@ use std::time::Duration;
 use binvault::clock;
 use binvault::mysql::source::{format_description, heartbeat, rotate};
 use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio_util::sync::CancellationToken;
 
 use crate::semi_sync::At;
 use crate::server::{Dump, Server};
@@ -87,10 +88,10 @@ pub(crate) async fn serve(
         file,
         offset: ask.position,
         heartbeat: session.heartbeat.unwrap_or(FOR_EVER),
+        ended: line.ended.clone(),
     };
     tokio::select! {
         biased;
-        () = line.ended.cancelled() => sender.wire.write(&framed(1, &[0xfe, 0, 0, 2, 0])).await,
         heard = hear(&world, id, &line.life, reading) => heard,
         sent = sender.run(&ask) => sent,
     }
@@ -165,6 +166,8 @@ struct Sender {
     file: usize,
     offset: u64,
     heartbeat: Duration,
+    /// The thread shall end: between two packets, never inside of one.
+    ended: CancellationToken,
 }
 
 enum Next {
@@ -184,8 +187,11 @@ impl Sender {
             self.send(&[(sent, false)]).await?;
         }
         let mut sent = clock::monotonic();
-        let world = Arc::clone(&self.world);
+        let (world, ended) = (Arc::clone(&self.world), self.ended.clone());
         loop {
+            if ended.is_cancelled() {
+                return self.end().await;
+            }
             let stirred = world.stirred.notified();
             match self.next() {
                 Next::Events(events) => self.send(&events).await?,
@@ -197,12 +203,11 @@ impl Sender {
                     self.announce().await?;
                 }
                 Next::Error(text) => return self.wire.write(&framed(self.sequence, &error(FATAL, text))).await,
-                Next::Nothing if ask.non_block => {
-                    return self.wire.write(&framed(self.sequence, &[0xfe, 0, 0, 2, 0])).await;
-                }
+                Next::Nothing if ask.non_block => return self.end().await,
                 Next::Nothing => {
                     tokio::select! {
                         biased;
+                        () = ended.cancelled() => continue,
                         () = stirred => continue,
                         () = clock::sleep_until(sent + self.heartbeat) => {}
                     }
@@ -212,6 +217,11 @@ impl Sender {
             }
             sent = clock::monotonic();
         }
+    }
+
+    /// An EOF packet.
+    async fn end(&mut self) -> io::Result<()> {
+        self.wire.write(&framed(self.sequence, &[0xfe, 0, 0, 2, 0])).await
     }
 
     fn description(&self) -> Vec<u8> {

@@ -252,6 +252,14 @@ async fn an_event_that_does_not_fit_its_place_stops_the_line() {
 }
 
 #[tokio::test]
+async fn an_announcement_that_was_damaged_on_the_way_is_asked_for_again() {
+    let mut announced = rotate(FIRST_EVENT);
+    announced[HEADER_BYTES + 8] ^= 0x80;
+    let error = Feed::new(&ResumePoint::default()).event(&announced, usize::MAX).await.unwrap_err();
+    assert!(error.kind() == Kind::Corrupt && error.is_retryable(), "{error:?}");
+}
+
+#[tokio::test]
 async fn another_incarnation_is_refused() {
     let mut server = Server::new();
     server.transaction(&[10], true);
