@@ -1,4 +1,4 @@
-//! The only door to threads for work on the way of a byte that computes: so that a simulation can keep all on one.
+//! The only door to threads for work on the way of a byte that computes or blocks: a simulation can keep all on one.
 
 use tokio::task::JoinHandle;
 

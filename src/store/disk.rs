@@ -19,7 +19,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::{Key, ListDepth, ListPage, ObjectMeta, Put, Store, StoreError, StoreErrorKind};
-use crate::clock;
+use crate::{clock, threads};
 
 /// The folder, under the root, of files that are being written.
 const TEMPORARY: &str = ".tmp";
@@ -101,7 +101,7 @@ impl DiskStore {
         work: impl FnOnce(&Disk) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let disk = Arc::clone(&self.disk);
-        tokio::task::spawn_blocking(move || work(&disk)).await.unwrap_or_else(|error| {
+        threads::run(move || work(&disk)).await.unwrap_or_else(|error| {
             Err(StoreError::new(StoreErrorKind::Transient, "a disk task was cut off").with_source(error))
         })
     }
@@ -224,7 +224,11 @@ impl Disk {
             }
             other => other?,
         };
-        let written = file.write_all(body).and_then(|()| file.sync_data());
+        let written = file.write_all(body).map(|()| {
+            // By our clock, as everything is, whosever the disk is. One that keeps its own does no harm.
+            drop(file.set_modified(UNIX_EPOCH + Duration::from_micros(clock::now_us())));
+        });
+        let written = written.and_then(|()| file.sync_data());
         if let Err(error) = written {
             drop(fs::remove_file(&path));
             return Err(error);

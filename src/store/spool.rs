@@ -35,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 use self::index::{Index, Lane};
 use super::disk::{DiskOptions, DiskStore};
 use super::{Key, ListDepth, Put, Store, StoreError, StoreErrorKind, list_collect};
-use crate::clock;
 use crate::retry::{RetryOptions, Stopped, retry};
+use crate::{clock, threads};
 
 pub use drain::DrainOptions;
 pub use front::Spooled;
@@ -165,7 +165,7 @@ impl Spool {
             self.reserve(lane, size).await;
             let (spool, key, body) = (Arc::clone(self), key.clone(), body.clone());
             // Once begun it is carried through and counted, even if the caller is gone meanwhile.
-            let written = tokio::task::spawn_blocking(move || {
+            let written = threads::run(move || {
                 let put = spool.disk.put_blocking(&key, &body);
                 let mut index = spool.lock();
                 match &put {
@@ -213,7 +213,7 @@ impl Spool {
     /// The folder's.
     pub async fn remove(self: &Arc<Self>, keys: Vec<Key>) -> Result<(), StoreError> {
         let spool = Arc::clone(self);
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = threads::run(move || {
             for key in keys {
                 spool.disk.remove_blocking(&key)?;
                 spool.lock().gone(&key);

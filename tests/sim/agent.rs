@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::dice::Dice;
+use crate::spool::Spools;
 use crate::store::{Counter, Shelf};
 use crate::world::{Life, World, lock};
 
@@ -31,10 +32,11 @@ pub(crate) fn keys() -> Arc<Identities> {
 }
 
 /// Settings that the dice choose for a whole history.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) semi_sync: bool,
-    pub(crate) ship: ShipOptions,
+    semi_sync: SemiSyncMode,
+    ship: ShipOptions,
+    spools: Option<Spools>,
 }
 
 impl Settings {
@@ -48,7 +50,9 @@ impl Settings {
             uploads,
             heartbeat: Duration::from_secs(1),
         };
-        Self { semi_sync, ship }
+        let spools = dice.percent(30).then(|| Spools::new(dice.pick(&[64, 20_000])));
+        let mode = if spools.is_some() { SemiSyncMode::Spool } else { SemiSyncMode::Store };
+        Self { semi_sync: if semi_sync { mode } else { SemiSyncMode::Off }, ship, spools }
     }
 }
 
@@ -96,12 +100,20 @@ impl Agent {
         let name = format!("{}{}", self.id, self.lives);
         world.note(|| format!("{name} starts"));
         let dead = CancellationToken::new();
-        let life = Arc::new(Life { name: name.clone(), shelf: Arc::clone(shelf), dead, fuse: Mutex::new(fuse) });
+        let (shelf, fuse) = (Arc::clone(shelf), Mutex::new(fuse));
+        let options = options(self.id, &name, settings);
+        let spool = options.spool.as_ref().map(|spool| spool.dir.clone());
+        let life = Arc::new(Life { name: name.clone(), shelf, spool, dead, fuse });
         lock(&world.lives).insert(name.clone(), Arc::clone(&life));
         let store: SharedStore = Arc::new(counter(Arc::clone(&life)));
         simulated::put(&name, Some(store));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(options(self.id, &name, settings), stop.clone()));
+        let told = stop.clone();
+        let task = tokio::spawn(async move {
+            // What a former life had, its spool's lock too, is given back before time moves on.
+            clock::sleep(Duration::from_millis(1)).await;
+            run(options, told).await
+        });
         self.running = Some(Running { life, stop, task });
     }
 
@@ -157,9 +169,10 @@ impl Agent {
             Some(Ok(Ok(report))) => {
                 world.note(|| format!("{name} has stopped at {:?}", report.durable.position));
                 if let Some(durable) = report.durable.position {
-                    let covered = running.life.shelf.covered_by_name(durable.file.as_str());
+                    let held = running.life.spooled();
+                    let covered = running.life.shelf.covered_by_name(durable.file.as_str(), &held);
                     if covered < durable.offset {
-                        world.wrong(format!("{name} reports {durable} durable, the archive has {covered}"));
+                        world.wrong(format!("{name} reports {durable} durable, {covered} is"));
                     }
                 }
             }
@@ -195,7 +208,7 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
         },
         ship: settings.ship.clone(),
         semi_sync: SemiSyncOptions {
-            mode: if settings.semi_sync { SemiSyncMode::Store } else { SemiSyncMode::Off },
+            mode: settings.semi_sync,
             wait_limit: Duration::from_secs(1),
             return_after: Duration::from_secs(2),
         },
@@ -206,7 +219,7 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
             ..StoreOptions::default()
         },
         recipients: keys().recipients(),
-        spool: None,
+        spool: settings.spools.as_ref().map(|spools| spools.of(id)),
         once: false,
         base: None,
     }

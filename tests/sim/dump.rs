@@ -139,15 +139,16 @@ async fn hear(world: &World, id: u32, life: &str, mut reading: ReadHalf<DuplexSt
 }
 
 /// A replica says that it has everything before a place: then the archive must have it, now.
-fn acknowledge(world: &World, life: &str, at: At, said: Option<At>) {
-    let shelf = lock(&world.lives).get(life).map(|life| Arc::clone(&life.shelf));
+fn acknowledge(world: &World, who: &str, at: At, said: Option<At>) {
+    let life = lock(&world.lives).get(who).cloned();
+    let held = life.as_ref().map_or_else(Vec::new, |life| life.spooled());
     let mut server = lock(&world.server);
     let released = server.plugin.as_ref().map_or_else(Vec::new, |plugin| plugin.waiting_until(at));
     for (file, offset) in released.into_iter().chain(said) {
-        let covered = shelf.as_ref().map_or(0, |shelf| shelf.covered(&server.files[file]));
+        let covered = life.as_ref().map_or(0, |life| life.shelf.covered_with(&server.files[file], &held));
         if covered < offset {
             let name = server.files[file].name();
-            world.wrong(format!("{life} acknowledged {name}:{offset}, of which the archive has {covered}"));
+            world.wrong(format!("{who} acknowledged {name}:{offset}, of which {covered} is durable"));
         }
     }
     if let Some(plugin) = server.plugin.as_mut() {

@@ -1,14 +1,15 @@
 //! The simulator: thousands of faulty histories, each made of one seed, and what the archive promises checked in each.
 //!
 //! The product's own code runs (`run` with all below it, `archive`, `timeline`), on one thread and in simulated time,
-//! against a model of a MySQL server (`server`, `talk`, `dump`, `semi_sync`) and of an object store (`store`). `history`
-//! makes things go wrong; `check` and `restore` judge, and so do the models, the moment something is said to them.
+//! against a model of a MySQL server (`server`, `talk`, `dump`, `semi_sync`) and of an object store (`store`); spools are
+//! folders (`spool`). `history` makes things go wrong; `check` and `restore` judge, and so do the models, the moment
+//! something is said to them.
 //!
 //! The suite looks at the first seeds for 20 s. `BINVAULT_SIM_HISTORIES` asks for so many (`make soak-sim`), from
 //! `BINVAULT_SIM_SEED` on or from a new one; that seed alone lives through one history and shows it. Needs the cargo
 //! feature `simulation`, which opens the product's doors and brings the bugs that are planted to prove that they are seen.
 //!
-//! Not in the model: several servers, TLS, the spool, base backups as such (their manifests are).
+//! Not in the model: several servers, TLS, base backups as such (their manifests are), the loss of a spool.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "in a test that is how things fail")]
 #![allow(clippy::print_stderr, reason = "the seeds, and what is shown with a test that fails")]
 
@@ -22,6 +23,7 @@ mod history;
 mod restore;
 mod semi_sync;
 mod server;
+mod spool;
 mod store;
 mod talk;
 mod vigil;

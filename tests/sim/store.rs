@@ -35,12 +35,19 @@ pub(crate) struct Shelf {
 impl Shelf {
     /// Up to where a file is archived without a hole.
     pub(crate) fn covered(&self, file: &File) -> u64 {
-        let file = Incarnation { file: BinlogFile::new(&file.name()).unwrap(), created_s: file.created_s };
-        self.covered_of(&file.to_string())
+        self.covered_with(file, &[])
     }
 
-    fn covered_of(&self, incarnation: &str) -> u64 {
+    /// The same with chunks that are elsewhere.
+    pub(crate) fn covered_with(&self, file: &File, elsewhere: &[ChunkName]) -> u64 {
+        let file = Incarnation { file: BinlogFile::new(&file.name()).unwrap(), created_s: file.created_s };
+        self.covered_of(&file.to_string(), elsewhere)
+    }
+
+    fn covered_of(&self, incarnation: &str, elsewhere: &[ChunkName]) -> u64 {
         let mut ranges = lock(&self.ranges).get(incarnation).cloned().unwrap_or_default();
+        let of_file = elsewhere.iter().filter(|chunk| chunk.incarnation.to_string() == incarnation);
+        ranges.extend(of_file.map(|chunk| (chunk.range.start(), chunk.range.end())));
         ranges.sort_unstable();
         let mut reach = 0;
         for (start, end) in ranges {
@@ -52,12 +59,13 @@ impl Shelf {
         reach
     }
 
-    /// The most that is archived without a hole of any file of a name.
-    pub(crate) fn covered_by_name(&self, name: &str) -> u64 {
+    /// The most that is archived without a hole of any file of a name, with chunks that are elsewhere.
+    pub(crate) fn covered_by_name(&self, name: &str, elsewhere: &[ChunkName]) -> u64 {
         let prefix = format!("{name}.");
-        let incarnations: Vec<String> =
-            lock(&self.ranges).keys().filter(|incarnation| incarnation.starts_with(&prefix)).cloned().collect();
-        incarnations.iter().map(|incarnation| self.covered_of(incarnation)).max().unwrap_or(0)
+        let mut incarnations: Vec<String> = lock(&self.ranges).keys().cloned().collect();
+        incarnations.extend(elsewhere.iter().map(|chunk| chunk.incarnation.to_string()));
+        incarnations.retain(|incarnation| incarnation.starts_with(&prefix));
+        incarnations.iter().map(|incarnation| self.covered_of(incarnation, elsewhere)).max().unwrap_or(0)
     }
 
     /// Whether something that is there was not listed since a moment.
@@ -90,7 +98,7 @@ impl Shelf {
             world.wrong(format!("{key} is overwritten"));
         }
         if let Ok(Beacon { durable: Some(durable), .. }) = serde_json::from_slice(&body) {
-            let covered = self.covered_by_name(durable.file.as_str());
+            let covered = self.covered_by_name(durable.file.as_str(), &[]);
             if covered < durable.offset {
                 world.wrong(format!("{key} calls {durable} durable, the archive has {covered}"));
             }

@@ -1,10 +1,12 @@
 //! What all parts of a history share: the server, the weather, the dice, the trace, and what was found wrong.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use binvault::chunk::ChunkName;
 use binvault::clock::{self, Instant};
 use binvault::simulation;
 use tokio::sync::Notify;
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dice::Dice;
 use crate::semi_sync::Outcome;
 use crate::server::Server;
+use crate::spool;
 use crate::store::Shelf;
 
 /// How the network is.
@@ -51,10 +54,19 @@ pub(crate) struct Life {
     pub(crate) name: String,
     /// The archive it writes to.
     pub(crate) shelf: Arc<Shelf>,
+    /// The folder in front of it.
+    pub(crate) spool: Option<PathBuf>,
     /// Killed: nothing that is left of it reaches the world any more.
     pub(crate) dead: CancellationToken,
     /// Calls of the store until it is killed in the middle of one.
     pub(crate) fuse: Mutex<Option<u64>>,
+}
+
+impl Life {
+    /// What it has that is durable, and not known to be in the archive.
+    pub(crate) fn spooled(&self) -> Vec<ChunkName> {
+        self.spool.as_deref().map_or_else(Vec::new, spool::held)
+    }
 }
 
 /// A connection to the server, as whoever spoils it sees it.
