@@ -18,7 +18,9 @@
 use tokio::io::AsyncReadExt;
 
 use super::PROGRAM;
-use super::start::{EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, choose_first, plain_size, shown};
+use super::start::{
+    EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, check_follows, choose_first, plain_size, shown,
+};
 use super::survey::{Binlogs, parse_file};
 use crate::archive::{Archive, BreakKind, GapRecord, ResumeInFile, ResumePoint, archived_at};
 use crate::chunk::Link;
@@ -123,7 +125,15 @@ impl Scene<'_> {
         if self.by_gtid {
             check_executed(self.asked, &inside.executed()).await?;
         }
-        let (start, chosen) = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
+        let (start, chosen) =
+            choose_first(places.clone(), &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
+        if let Some(follows) = start.from.follows.as_ref().filter(|_| self.by_gtid)
+            && let Some(left) =
+                places.iter().filter_map(|place| place.inside.as_ref()).find(|left| left.link() == *follows)
+        {
+            let before = previous_gtids(self.asked, start.file.as_str()).await?;
+            check_follows(&left.executed(), &before, &start.file)?;
+        }
         // A name that came back may have grown beyond the archived end: then the position may lie inside of an event, and
         // a semi-synchronous dump would acknowledge what is not archived.
         if let Some(inside) = start.from.inside.as_ref().filter(|_| start.position > FIRST_EVENT)

@@ -162,6 +162,31 @@ pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -
     .hint("it was reset, restored from a backup, or lost its tail in a crash; the archive keeps what it has"))
 }
 
+/// Checks that a file, which has the name of the one that comes next, follows what is archived: its name may have come back
+/// after a reset, and files before it be purged already.
+///
+/// # Errors
+/// [`Kind::Purged`] if something lies between them, [`Kind::Diverged`] if it does not know all that is archived.
+pub(super) fn check_follows(archived: &GtidSet, before: &GtidSet, file: &BinlogFile) -> Result<()> {
+    if archived == before {
+        return Ok(());
+    }
+    let between = before.minus(archived);
+    if archived.is_subset_of(before) {
+        let message = format!(
+            "{file}, the server's oldest binlog, begins behind transactions that are not archived: {}",
+            shown(&between)
+        );
+        return Err(Error::new(Kind::Purged, message).hint("raise binlog_expire_logs_seconds on the server"));
+    }
+    let lacking = archived.minus(before);
+    let message = format!(
+        "{file}, the server's oldest binlog, does not follow what is archived: it begins without {}",
+        shown(&lacking)
+    );
+    Err(Error::new(Kind::Diverged, message).hint("the server's binlogs were reset, or it was restored from a backup"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,6 +250,17 @@ mod tests {
         let logs = [log("b.000005", 100)];
         let gone = chosen(at("b.000003", 500, 500, Some(Close::Rotate(file("b.000004")))), &logs, true);
         assert_eq!(gone.unwrap_err().kind(), Kind::Purged);
+    }
+
+    #[test]
+    fn a_file_of_the_next_name_must_begin_with_what_is_archived() {
+        let set = |runs: &str| format!("aaaaaaaa-0000-0000-0000-000000000001:{runs}").parse::<GtidSet>().unwrap();
+        let kind =
+            |before: &GtidSet| check_follows(&set("1-5"), before, &file("b.000002")).map_err(|error| error.kind());
+        assert_eq!(kind(&set("1-5")), Ok(()));
+        assert_eq!(kind(&set("1-9")), Err(Kind::Purged));
+        assert_eq!(kind(&set("1-3:7-9")), Err(Kind::Diverged));
+        assert_eq!(kind(&GtidSet::new()), Err(Kind::Diverged));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::agent::keys;
 use crate::dice::Dice;
 use crate::event::VERSION;
 use crate::restore;
-use crate::server::{SERVER, Server};
+use crate::server::{File, SERVER, Server};
 use crate::store::Shelf;
 use crate::world::{World, lock};
 
@@ -120,13 +120,31 @@ async fn told(world: &World, shelf: &Shelf, archive: &Archive) -> Result<(), Str
         });
         // Archived, and gone from the server; or the server's, and in no archived file.
         let broken = of_concern.find(|(one, covered)| (one.end <= *covered) != state.contains(&one.id));
-        broken.filter(|_| !restore::numbers_came_again(&server, shelf)).map(|(one, _)| one.id)
+        let nobody_knows = restore::numbers_came_again(&server, shelf) || names_came_again(&server, shelf);
+        broken.filter(|_| !nobody_knows).map(|(one, _)| one.id)
     };
     let Some(id) = silent else { return Ok(()) };
     let said = |error: binvault::error::Error| error.chain();
     let runs = archive.history(&ServerUuid(SERVER)).await.map_err(said)?.runs().len();
     let told = runs > 1 || !archive.gaps().await.map_err(said)?.is_empty();
     if told { Ok(()) } else { Err(format!("transaction {id} is lost or missing, and nobody is told")) }
+}
+
+/// Whether, without GTIDs, a file was taken for the one that follows an archived file, whose name it has, and which nobody has
+/// archived.
+fn names_came_again(server: &Server, shelf: &Shelf) -> bool {
+    let there = |file: &File| shelf.covered(file) > 0;
+    let whole = |file: &File| {
+        let bytes = file.written.bytes.len() as u64;
+        file.kept == bytes && shelf.covered(file) == bytes
+    };
+    let follows = |next: &File, last: &File| next.number == last.number + 1;
+    let taken = |last: &File| {
+        let own = |next: &&File| next.epoch == last.epoch && follows(next, last);
+        server.files.iter().any(|next| next.epoch > last.epoch && follows(next, last) && there(next))
+            && !server.files.iter().filter(own).any(there)
+    };
+    !server.gtid_mode && server.files.iter().any(|last| whole(last) && taken(last))
 }
 
 /// The bytes that a file had.
