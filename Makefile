@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover fuzz fuzz-corpus fmt clippy doc deny check
+.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover soak-chaos fuzz fuzz-corpus fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ soak-sim: ## 10,000 simulated histories, each with its faults and all promises c
 
 soak-failover: ## 20 changes of the primary under load, planned and by SIGKILL, three real servers: none lost, none twice
 	BINVAULT_SWITCHOVERS=20 $(CARGO) test $(LOCKED) --test breaks switchovers -- --nocapture
+
+soak-chaos: ## half an hour of all faults mixed, real server and S3, under load; then every byte, gap and restore judged (BINVAULT_CHAOS_SECONDS)
+	BINVAULT_CHAOS_SECONDS=$${BINVAULT_CHAOS_SECONDS:-1800} $(CARGO) test $(LOCKED) --test chaos -- --nocapture
 
 fuzz: ## every decoder under a fuzzer, BINVAULT_FUZZ_SECONDS (1800) each; what breaks one is kept (needs cargo-fuzz)
 	@fuzz/run.sh

@@ -77,6 +77,7 @@
 //! simulated time. Every byte, every word about durability, every acknowledgement, every reason to give up and every
 //! restore plan is held against the model; a failing seed is printed with the command that shows it. `make soak-sim` takes
 //! 10,000 of them. [`simulation`] is where the product lets it in, and where bugs are planted to prove that they are seen.
+//! `tests/chaos` does the like with the real program, a real server and a real S3 server, under load (`make soak-chaos`).
 
 pub mod archive;
 pub mod base;

@@ -19,7 +19,8 @@ pub(crate) struct Seen {
 
 /// The source's history: copies of its files, and their transactions in order.
 pub(crate) struct History {
-    _dir: tempfile::TempDir,
+    /// Where the copies are, if they were made for this.
+    _dir: Option<tempfile::TempDir>,
     files: Vec<PathBuf>,
     pub(crate) seen: Vec<Seen>,
 }
@@ -34,8 +35,13 @@ impl History {
             std::fs::copy(&file, &to).unwrap();
             files.push(to);
         }
+        Self { _dir: Some(dir), ..Self::of_files(files) }
+    }
+
+    /// Files in order that nobody writes to at the moment.
+    pub(crate) fn of_files(files: Vec<PathBuf>) -> Self {
         let seen = files.iter().flat_map(|file| transactions(file)).collect();
-        Self { _dir: dir, files, seen }
+        Self { _dir: None, files, seen }
     }
 
     /// Index of the first transaction that a predicate is true of; all if of none.
@@ -75,7 +81,7 @@ impl History {
 }
 
 /// What stock `mysqlbinlog` says of one file.
-fn transactions(file: &Path) -> Vec<Seen> {
+pub(crate) fn transactions(file: &Path) -> Vec<Seen> {
     let out = tool("mysqlbinlog").arg("--base64-output=decode-rows").arg(file).output().unwrap();
     assert!(out.status.success(), "mysqlbinlog {}", file.display());
     let text = String::from_utf8_lossy(&out.stdout);

@@ -1,15 +1,15 @@
 //! A writer in the background: several clients, at full speed or at a steady pace, until told to stop.
 //!
 //! Invariant: a server that stops, dies or restarts does not end the load; each client comes back by itself and counts what
-//! was acknowledged.
+//! was acknowledged. While a [`Gate`] is held, nobody writes who passes through it.
 
 use super::lab::{self, Mysqld};
 use super::oltp;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,10 +22,29 @@ pub enum Pace {
     PerSecond(u32),
 }
 
+/// What writers pass through, batch by batch.
+#[derive(Debug, Clone, Default)]
+pub struct Gate(Arc<RwLock<()>>);
+
+impl Gate {
+    /// Writes something, unless somebody holds the gate: then behind that.
+    pub fn pass<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _open = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
+    /// Does something while nothing is being written.
+    pub fn held<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _closed = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+}
+
 /// Running writers; they stop when this is dropped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
+    gate: Gate,
     clients: Vec<JoinHandle<()>>,
 }
 
@@ -35,6 +54,7 @@ impl Load {
         assert!((1..=4).contains(&clients), "one to four clients");
         oltp::prepare(server);
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let gate = Gate::default();
         let (batch, pause) = match pace {
             Pace::Full => (50, Duration::ZERO),
             Pace::PerSecond(rate) => {
@@ -44,21 +64,30 @@ impl Load {
         };
         let clients = (1..=clients)
             .map(|table| {
-                let (stop, done, socket) = (Arc::clone(&stop), Arc::clone(&done), server.socket());
+                let (stop, done, gate, socket) = (Arc::clone(&stop), Arc::clone(&done), gate.clone(), server.socket());
+                let work = format!("CALL run{table}({batch}); SELECT 'done';");
+                let acknowledged = move || {
+                    done.fetch_add(u64::from(batch), Ordering::Relaxed);
+                };
                 std::thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
-                        write(&socket, table, batch, pause, &stop, &done);
+                        write(&socket, &work, pause, &gate, &stop, &acknowledged);
                         std::thread::sleep(Duration::from_millis(50));
                     }
                 })
             })
             .collect();
-        Self { stop, done, clients }
+        Self { stop, done, gate, clients }
     }
 
     /// Transactions that the server has acknowledged so far.
     pub fn transactions(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
+    }
+
+    /// What the clients pass through.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
     }
 
     /// Waits until `count` more transactions are acknowledged.
@@ -88,7 +117,7 @@ impl Drop for Load {
 }
 
 /// One client's life: a batch, an answer, a pause. Returns when told to stop or when the server goes away.
-fn write(socket: &Path, table: u32, batch: u32, pause: Duration, stop: &AtomicBool, done: &AtomicU64) {
+fn write(socket: &Path, work: &str, pause: Duration, gate: &Gate, stop: &AtomicBool, acknowledged: &dyn Fn()) {
     let mut command = lab::tool("mysql");
     command
         .args(["-uroot", "--batch", "--skip-column-names", "--unbuffered", "oltp"])
@@ -102,11 +131,14 @@ fn write(socket: &Path, table: u32, batch: u32, pause: Duration, stop: &AtomicBo
     let mut line = String::new();
     while !stop.load(Ordering::Relaxed) {
         line.clear();
-        let sent = writeln!(input, "CALL run{table}({batch}); SELECT 'done';").and_then(|()| input.flush());
-        if sent.is_err() || answers.read_line(&mut line).is_err() || line.trim() != "done" {
+        let answered = gate.pass(|| {
+            let sent = writeln!(input, "{work}").and_then(|()| input.flush());
+            sent.and_then(|()| answers.read_line(&mut line))
+        });
+        if answered.is_err() || line.trim() != "done" {
             break;
         }
-        done.fetch_add(u64::from(batch), Ordering::Relaxed);
+        acknowledged();
         std::thread::sleep(pause);
     }
     drop(input);

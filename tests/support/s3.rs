@@ -62,6 +62,10 @@ pub(crate) struct Switches {
     pub(crate) no_token: AtomicBool,
     /// Bodies of GET break off in the middle.
     pub(crate) cut_bodies: AtomicBool,
+    /// Listings do not show what was put within so many last milliseconds, as those of eventually consistent stores.
+    pub(crate) list_lag_ms: AtomicU64,
+    /// Connections that are open: without any, no request is being carried out.
+    pub(crate) connections: AtomicU64,
     /// Requests that were let in.
     pub(crate) requests: AtomicU64,
     /// Which operations were asked for.
@@ -129,14 +133,19 @@ async fn serve(switches: Arc<Switches>, stop: CancellationToken, started: std::s
     };
     let mut builder = S3ServiceBuilder::new(bucket);
     builder.set_auth(OneUser);
-    builder.set_access(Gate(switches));
+    builder.set_access(Gate(Arc::clone(&switches)));
     let service = builder.build();
     let http = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     started.send(listener.local_addr().unwrap()).unwrap();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let Ok((socket, _)) = accepted else { continue };
         let connection = http.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
-        tokio::spawn(async move { drop(connection.await) });
+        switches.connections.fetch_add(1, Ordering::SeqCst);
+        let switches = Arc::clone(&switches);
+        tokio::spawn(async move {
+            drop(connection.await);
+            switches.connections.fetch_sub(1, Ordering::SeqCst);
+        });
     }
 }
 
@@ -326,10 +335,13 @@ impl S3 for BucketFolder {
         let token = input.continuation_token.as_deref().map(|token| token.strip_prefix("t-").unwrap_or(token));
         let encode = |name: &str| encode(name, input.encoding_type.is_some());
         let (mut contents, mut folders, mut truncated, mut last) = (Vec::new(), BTreeSet::new(), false, String::new());
+        let lag = Duration::from_millis(self.switches.list_lag_ms.load(Ordering::SeqCst));
+        let shown_until = UNIX_EPOCH + Duration::from_micros(binvault::clock::now_us()) - lag;
         let index = self.index.lock().unwrap();
         for (name, entry) in index.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded)) {
             let Some(rest) = name.strip_prefix(&prefix) else { break };
-            if input.start_after.as_deref().is_some_and(|after| name.as_str() <= after) {
+            let hidden = !lag.is_zero() && entry.modified > shown_until;
+            if hidden || input.start_after.as_deref().is_some_and(|after| name.as_str() <= after) {
                 continue;
             }
             let folder = input.delimiter.as_deref().and_then(|by| rest.find(by).map(|at| at + by.len()));
