@@ -15,6 +15,7 @@ mod files;
 mod gaps;
 mod history;
 mod identity;
+mod prunes;
 mod reader;
 mod records;
 mod resume;
@@ -26,7 +27,9 @@ use uuid::Uuid;
 use crate::error::{Context, Result};
 use crate::store::{self, Key, ListDepth, SharedStore};
 
-pub use bases::{BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates, part_key, read_base};
+pub use bases::{
+    BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates, base_folder, part_key, read_base,
+};
 pub use beacon::Beacon;
 pub use cover::{Cover, Piece};
 pub use drills::Drill;
@@ -34,6 +37,7 @@ pub use files::{FileChunks, StoredChunk};
 pub use gaps::{BreakKind, GapRecord};
 pub use history::{FileState, History, Seam};
 pub use identity::Identity;
+pub use prunes::{PruneRecord, PrunedFile};
 pub use reader::{Block, RangeReader, ReadOptions};
 pub use resume::{Continued, ResumeInFile, ResumePoint, Run, archived_at};
 pub use semi_sync::{Lapse, SemiSyncWord};

@@ -15,6 +15,7 @@ mod export;
 mod find;
 mod keygen;
 mod output;
+mod prune;
 mod restore;
 mod run;
 mod serve;
@@ -88,6 +89,8 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Write the server's own binlog files from the archive
     Export(export::ExportArgs),
+    /// Remove what nobody needs any more: see [retention] in the configuration
+    Prune(prune::PruneArgs),
     /// Prove that the archive is whole; with --deep that every chunk opens and every event is right
     Verify(verify::VerifyArgs),
     /// Be a replication source: replicas follow the archive instead of the server
@@ -170,6 +173,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Drill(args) => drill::run(&load(&global, "warn")?, &args).await,
         Command::Export(args) => export::run(&load(&global, "warn")?, &args).await,
         Command::Serve(args) => serve::run(&load(&global, "")?, &args).await,
+        Command::Prune(args) => prune::run(&load(&global, "warn")?, &args).await,
         Command::Verify(args) => verify::run(&load(&global, "warn")?, &args).await,
     }
 }

@@ -11,6 +11,7 @@ mod load;
 mod metrics;
 mod raw;
 mod restore;
+mod retention;
 mod sample;
 mod semi_sync;
 mod serve;

@@ -34,6 +34,7 @@
 //! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
 //! | [`observe`], [`objective`] | metrics over HTTP; RPO and RTO held against what was measured |
 //! | [`config`] | settings, their defaults, where secrets come from |
+//! | [`retention`] | what nobody needs any more: the policy, and removing it |
 //! | [`base`] | base backups: engines, exact coordinates, the pump to the store, the schedule |
 //! | [`restore`] | the restoring server from its first start to the proof |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
@@ -98,6 +99,7 @@ pub mod observe;
 pub mod playback;
 pub mod position;
 pub mod restore;
+pub mod retention;
 pub mod retry;
 pub mod run;
 pub mod serve;

@@ -232,6 +232,8 @@ fn server_status(history: &History, asked: Option<&Answer>, agents: &[Beacon]) -
 }
 
 fn range(run: &[FileState]) -> Option<Range> {
+    // What an interrupted `prune` has left of a file is of no use to anybody.
+    let run = if run.first()?.seam == Seam::Remains { run.get(1..)? } else { run };
     let (first, last) = (run.first()?, run.last()?);
     let first_commit = run.iter().map(FileState::first_commit).find(|commit| !commit.is_none()).unwrap_or_default();
     let set = |set: Option<String>| set.filter(|text| !text.is_empty());
@@ -251,7 +253,9 @@ fn gaps(files: &[FileState]) -> Vec<Gap> {
         let file = &state.incarnation().file;
         let mut add = |problem: String| gaps.push(Gap { file: file.clone(), problem });
         match &state.seam {
-            Seam::Joined | Seam::Branches { .. } => {}
+            Seam::Joined | Seam::Branches { .. } | Seam::Pruned { .. } => {}
+            // What is left of it goes with the next `prune`.
+            Seam::Remains => continue,
             Seam::Begins if index == 0 => {}
             Seam::Begins => add("archiving began anew with this file".into()),
             Seam::Unknown => add("its first chunk is missing".into()),

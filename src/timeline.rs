@@ -14,6 +14,7 @@
 //! Invariants: a plan follows one head and holds exactly the transactions of that head's own history, never a union of
 //! all that the archive has; a place is always between two transactions; a plan across a gap is never made.
 
+mod keep;
 mod line;
 mod plan;
 mod resolve;
@@ -21,6 +22,7 @@ mod route;
 mod scan;
 mod target;
 
+pub use keep::{KeptHead, Needed};
 pub use line::{Head, Line, Lines, Segment};
 pub use plan::{Plan, PlanOptions, plan};
 pub use resolve::{Place, TransactionNote};

@@ -14,7 +14,7 @@ mod walk;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
-use crate::archive::{Archive, FileState, GapRecord, Seam, StoredChunk};
+use crate::archive::{Archive, FileState, GapRecord, PrunedFile, Seam, StoredChunk};
 use crate::chunk::keys::Identities;
 use crate::chunk::{Link, OpenedChunk};
 use crate::error::{Error, Kind, Result};
@@ -127,6 +127,7 @@ pub async fn verify(
 ) -> Result<Report> {
     let mut report = Report { schema: 1, deep: keys.is_some(), ..Report::default() };
     let records = archive.gaps().await?;
+    let pruned = archive.pruned_files().await?;
     let servers = match only {
         Some(server) => vec![server],
         None => archive.servers().await?,
@@ -136,6 +137,10 @@ pub async fn verify(
         let recorded: Vec<GapRecord> = records.iter().filter(|gap| gap.goes_on_with == server).cloned().collect();
         let mut before: Option<FileState> = None;
         for incarnation in archive.incarnations(&server).await? {
+            // What an interrupted `prune` has left of a file goes with the next one.
+            if pruned.contains(&PrunedFile { server, file: incarnation.clone() }) {
+                continue;
+            }
             let chunks = archive.chunks(&server, &incarnation).await?;
             report.files = report.files.saturating_add(1);
             report.chunks = report.chunks.saturating_add(chunks.chunks.len());
@@ -177,7 +182,7 @@ fn seam(state: &FileState, has_former: bool, recorded: &[GapRecord], report: &mu
     let server = &state.chunks.server;
     let what = || format!("{server} {}", state.incarnation());
     match &state.seam {
-        Seam::Joined => {}
+        Seam::Joined | Seam::Pruned { .. } | Seam::Remains => {}
         Seam::Begins if !has_former => {}
         // What went on another way, and what is known and written down, is no news.
         Seam::Branches { .. } => report.breaks = report.breaks.saturating_add(1),

@@ -22,7 +22,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer { modules: &["observe", "objective"], peers: false },
     Layer { modules: &["config"], peers: false },
-    Layer { modules: &["base", "restore"], peers: false },
+    Layer { modules: &["base", "restore", "retention"], peers: false },
     Layer { modules: &["ship", "timeline"], peers: false },
     Layer { modules: &["playback"], peers: false },
     Layer { modules: &["archive"], peers: false },

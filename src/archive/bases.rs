@@ -244,10 +244,18 @@ impl BaseManifest {
 /// # Errors
 /// If it can be none.
 pub fn part_key(id: &str, object: &str) -> Result<Key> {
+    super::key(format!("{}{object}", base_folder(id)?))
+}
+
+/// The folder of a backup's objects, with `/` at its end.
+///
+/// # Errors
+/// If the id can be none.
+pub fn base_folder(id: &str) -> Result<String> {
     if !is_base_id(id) {
         return Err(Error::corrupt(format!("{id:?} is no base backup's id")));
     }
-    super::key(format!("{FOLDER}{id}/{object}"))
+    Ok(format!("{FOLDER}{id}/"))
 }
 
 /// What lies under `bases/`.

@@ -21,12 +21,19 @@ pub enum Seam {
         /// Up to where it is there.
         have: u64,
     },
+    /// It follows a file that was removed on purpose: here is where the archive begins.
+    Pruned {
+        /// The file, and where it ended.
+        wanted: Link,
+    },
     /// It follows a file that is there, but from an earlier place, or behind files of another history: the server lost what it
     /// had written since, or came back from an old copy.
     Branches {
         /// The file, and where it was left.
         from: Link,
     },
+    /// It is to be removed, and its first chunk is gone.
+    Remains,
     /// Its first chunk is missing, so nobody can tell.
     Unknown,
 }
@@ -177,6 +184,7 @@ impl Archive {
             None => None,
         };
         let seam = match &first {
+            None if self.is_pruned(&chunks.server, &chunks.incarnation).await? => Seam::Remains,
             None => Seam::Unknown,
             Some(meta) => match &meta.follows {
                 None => Seam::Begins,
@@ -195,6 +203,10 @@ impl Archive {
             None => self.chunks(server, &linked).await?.cover.contiguous_end,
         };
         let (from, wanted) = (link.clone(), link.clone());
-        Ok(if have >= link.end { Seam::Branches { from } } else { Seam::Missing { wanted, have } })
+        if have >= link.end {
+            return Ok(Seam::Branches { from });
+        }
+        let is_pruned = self.is_pruned(server, &linked).await?;
+        Ok(if is_pruned { Seam::Pruned { wanted } } else { Seam::Missing { wanted, have } })
     }
 }

@@ -196,7 +196,7 @@ fn resume_files(files: &[FileState], all: bool) -> Vec<(Place<'_>, Option<usize>
             }
         }
         match (&file.seam, before) {
-            (Seam::Begins | Seam::Branches { .. }, _) => break,
+            (Seam::Begins | Seam::Branches { .. } | Seam::Pruned { .. } | Seam::Remains, _) => break,
             (Seam::Joined, _) => {}
             (Seam::Missing { wanted, have: 0 }, before) if all || before.is_some() => {
                 places.push((Place::Missing(wanted), None));

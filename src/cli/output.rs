@@ -79,6 +79,15 @@ pub(super) fn bar(what: &'static str, total: u64) -> ProgressBar {
     bar
 }
 
+/// A bar that counts things.
+pub(super) fn count_bar(what: &'static str, total: u64) -> ProgressBar {
+    let bar = bar(what, total);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30.cyan/blue} {pos}/{len} ETA {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// A word to people, on stderr: it is no result.
 pub(super) fn note(text: impl AsRef<str>) {
     let mut out = std::io::stderr().lock();

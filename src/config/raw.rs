@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::base::RawBase;
 use super::metrics::RawMetrics;
 use super::restore::{RawDrill, RawObjectives, RawRestore};
+use super::retention::RawRetention;
 use super::semi_sync::RawSemiSync;
 use super::serve::RawServe;
 use super::spool::RawSpool;
@@ -40,6 +41,8 @@ pub struct RawConfig {
     pub drill: RawDrill,
     /// What the archive should be good for.
     pub objectives: RawObjectives,
+    /// What is to be kept.
+    pub retention: RawRetention,
     /// The archive as a replication source.
     pub serve: RawServe,
     /// Numbers for who watches.

@@ -113,6 +113,14 @@ const REST: &str = r#"[agent]
 # rpo = "10s"                   # most data that may be lost, as a time
 # rto = "1h"                    # longest a restore may take, by the last drill
 
+[retention]                     # what `binvault prune` leaves
+# keep = "30d"                  # every moment of so long can be restored
+# bases = 2                     # at least so many base backups, and every moment since
+# daily = 7                     # and the newest base backup of each of so many days, for its own place,
+# weekly = 4                    # weeks,
+# monthly = 12                  # and months
+# grace = "1d"                  # longest restore: nothing goes that was needed so long ago
+
 [serve]
 # listen = "127.0.0.1:3307"     # `binvault serve`: the archive as a replication source
 # user = "replica"

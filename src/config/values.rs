@@ -38,9 +38,13 @@ impl TryFrom<String> for Span {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let parsed: Option<SignedDuration> = text.parse().ok();
+        let in_days = || {
+            let span: jiff::Span = text.parse().ok()?;
+            span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()
+        };
+        let parsed: Option<SignedDuration> = text.parse().ok().or_else(in_days);
         let duration = parsed.and_then(|duration| Duration::try_from(duration).ok());
-        duration.map(Self).ok_or_else(|| format!("{text:?} is no duration: write 1s, 500ms, 2h30m"))
+        duration.map(Self).ok_or_else(|| format!("{text:?} is no duration: write 1s, 500ms, 2h30m, 30d"))
     }
 }
 

@@ -37,7 +37,7 @@ impl Line {
             before: first.executed_before().unwrap_or_default(),
             executed: last.executed_at_end().unwrap_or_default(),
             last_commit: files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default(),
-            after_gap: first.seam != Seam::Begins,
+            after_gap: !matches!(first.seam, Seam::Begins | Seam::Pruned { .. }),
             files,
         })
     }
@@ -88,6 +88,36 @@ pub struct Segment {
     pub only: Option<GtidSet>,
     /// Transactions of the head's history between this line and the next segment's that nothing in the archive has.
     pub missing_after: GtidSet,
+}
+
+impl Segment {
+    /// The part of a set that belongs to the head's history.
+    pub(super) fn ours(&self, set: &GtidSet) -> GtidSet {
+        match &self.only {
+            Some(only) => set.common_with(only),
+            None => set.clone(),
+        }
+    }
+}
+
+/// Where playing begins in a lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// Index of the segment.
+    pub(super) segment: usize,
+    /// Index of the file in its line.
+    pub(super) file: usize,
+    /// Whether all that was executed before the file is known to be there already: then some of the file may be, too.
+    pub(super) footed: bool,
+}
+
+/// What a lineage lacks for who has executed something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lacking {
+    /// The line before which it is missing.
+    pub(super) before: usize,
+    /// The transactions.
+    pub(super) gtids: GtidSet,
 }
 
 /// All lines of an archive.
@@ -235,6 +265,36 @@ impl Lines {
         }
         segments.reverse();
         Ok(segments)
+    }
+
+    /// The file with which playing begins for who has executed `have`: the newest one, up to `last` (segment and file), before
+    /// which nothing of the head's history is missing to them.
+    pub(super) fn beginning(
+        &self,
+        lineage: &[Segment],
+        last: (usize, usize),
+        have: &GtidSet,
+    ) -> std::result::Result<Beginning, Lacking> {
+        for (index, segment) in lineage.iter().enumerate().take(last.0.saturating_add(1)).rev() {
+            let Some(line) = self.lines.get(segment.line) else { continue };
+            let upto = if index == last.0 { last.1 } else { line.files.len().saturating_sub(1) };
+            let within = |file: &FileState| {
+                file.executed_before().is_some_and(|before| segment.ours(&before).is_subset_of(have))
+            };
+            if let Some(file) = line.files.iter().take(upto.saturating_add(1)).rposition(within) {
+                return Ok(Beginning { segment: index, file, footed: true });
+            }
+            let before = index.checked_sub(1).and_then(|before| lineage.get(before));
+            let gtids = match before {
+                Some(before) => before.missing_after.minus(have),
+                None => segment.ours(&line.before).minus(have),
+            };
+            if !gtids.is_empty() {
+                return Err(Lacking { before: segment.line, gtids });
+            }
+        }
+        // Every file of the lineage is needed from its first byte: the base stands at the archive's beginning.
+        Ok(Beginning { segment: 0, file: 0, footed: false })
     }
 
     /// The line that has most of what is needed, and some of it itself; of equals the one that was written last: the others

@@ -150,7 +150,7 @@ pub(super) async fn choose_head(
 }
 
 /// Until when a line is known to have nothing but what is archived: its last commit, or what an agent said later.
-fn known_until(beacons: &[Beacon], line: &Line) -> u64 {
+pub(super) fn known_until(beacons: &[Beacon], line: &Line) -> u64 {
     let end = line.end();
     let caught_up =
         |beacon: &&Beacon| beacon.server == line.server && beacon.durable == end && beacon.server_position == end;
@@ -254,20 +254,23 @@ impl Planner<'_> {
             return Err(self.too_late(base, &format!("it has executed {beyond}, which the target has not")));
         }
         let have = &base.certainly_executed();
+        let place = self.place;
+        let begin = match self.lines.beginning(self.lineage, (place.segment, place.file), have) {
+            Ok(begin) => begin,
+            Err(missing) => return Err(self.gap(base, self.lines.line(missing.before)?, &missing.gtids)),
+        };
         let mut files = Vec::new();
-        for (index, segment) in self.lineage.iter().enumerate().take(self.place.segment.saturating_add(1)).rev() {
+        let segments = self.lineage.iter().enumerate().take(place.segment.saturating_add(1)).skip(begin.segment);
+        for (index, segment) in segments {
             let line = self.lines.line(segment.line)?;
-            let upto = if index == self.place.segment { self.place.file } else { line.files.len().saturating_sub(1) };
-            let within = |file: &FileState| {
-                file.executed_before().is_some_and(|before| self.ours(segment, &before).is_subset_of(have))
-            };
-            let from = line.files.iter().take(upto.saturating_add(1)).rposition(within);
-            for (number, file) in
-                line.files.iter().enumerate().take(upto.saturating_add(1)).skip(from.unwrap_or(0)).rev()
-            {
-                let is_end = index == self.place.segment && number == self.place.file;
-                let until = if is_end { self.place.position.offset } else { file.contiguous_end() };
-                let from = if Some(number) == from { self.footing(file, segment, have).await? } else { FIRST_EVENT };
+            let (is_first, is_last) = (index == begin.segment, index == place.segment);
+            let upto = if is_last { place.file } else { line.files.len().saturating_sub(1) };
+            let from = if is_first { begin.file } else { 0 };
+            for (number, file) in line.files.iter().enumerate().take(upto.saturating_add(1)).skip(from) {
+                let is_end = is_last && number == place.file;
+                let until = if is_end { place.position.offset } else { file.contiguous_end() };
+                let footed = begin.footed && is_first && number == begin.file;
+                let from = if footed { self.footing(file, segment, have).await? } else { FIRST_EVENT };
                 let only = segment.only.clone().map(Arc::new);
                 files.push(PlayFile {
                     chunks: Arc::clone(&file.chunks),
@@ -276,30 +279,8 @@ impl Planner<'_> {
                     only,
                 });
             }
-            if from.is_some() {
-                files.reverse();
-                return Ok(Playlist { files });
-            }
-            let before = index.checked_sub(1).and_then(|before| self.lineage.get(before));
-            let missing = match before {
-                Some(before) => before.missing_after.minus(have),
-                None => self.ours(segment, &line.before).minus(have),
-            };
-            if !missing.is_empty() {
-                return Err(self.gap(base, line, &missing));
-            }
         }
-        // Every file of the lineage is needed from its first byte: the base stands at the archive's beginning.
-        files.reverse();
         Ok(Playlist { files })
-    }
-
-    /// The part of a set that belongs to the head's history.
-    fn ours(&self, segment: &Segment, set: &GtidSet) -> GtidSet {
-        match &segment.only {
-            Some(only) => set.common_with(only),
-            None => set.clone(),
-        }
     }
 
     /// Where in its file reading may begin for who has executed `have`.

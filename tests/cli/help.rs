@@ -22,6 +22,7 @@ const COMMANDS: &[&str] = &[
     "restore",
     "drill",
     "export",
+    "prune",
     "verify",
     "serve",
     "completions",

@@ -156,6 +156,25 @@ fn status_and_list() {
     hold("verify", &[sound, deep, serde_json::from_slice(&out.stdout).unwrap()]);
 }
 
+#[test]
+fn prune() {
+    let (_server, mut config) = archived();
+    config.ok(&["base"]);
+    config.ok(&["base"]);
+    let given_up = config.archive().join("bases/20251122T030000.000000Z-clone");
+    std::fs::create_dir(&given_up).unwrap();
+    std::fs::write(given_up.join("part-000001"), "part").unwrap();
+    config.env("BINVAULT_RETENTION__BASES", "1");
+    config.env("BINVAULT_RETENTION__GRACE", "0s");
+    let would = json(&config, &["prune", "--dry-run", "--json"]);
+    let done = json(&config, &["prune", "--json"]);
+    assert_eq!((&would["removed"], done["bases"][1]["left_over"].as_bool()), (&done["removed"], Some(true)));
+    // Without a base backup everything is kept.
+    std::fs::remove_dir_all(config.archive().join("bases")).unwrap();
+    let whole = json(&config, &["prune", "--json"]);
+    hold("prune", &[would, done, whole]);
+}
+
 /// The status with the words of a further agent, whose commits wait until they are durable, and once did not.
 fn with_a_lapse(config: &AgentConfig) -> Value {
     let agents = config.archive().join("agents");

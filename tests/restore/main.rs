@@ -12,6 +12,7 @@ mod interrupt;
 mod kinds;
 mod oracle;
 mod place;
+mod prune;
 mod refuse;
 #[path = "../support/s3.rs"]
 mod s3;
