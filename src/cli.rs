@@ -89,7 +89,7 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Write the server's own binlog files from the archive
     Export(export::ExportArgs),
-    /// Remove what nobody needs any more: see [retention] in the configuration
+    /// Remove what nobody needs any more, as the configured retention says
     Prune(prune::PruneArgs),
     /// Prove that the archive is whole; with --deep that every chunk opens and every event is right
     Verify(verify::VerifyArgs),
