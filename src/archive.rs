@@ -28,7 +28,8 @@ use crate::error::{Context, Result};
 use crate::store::{self, Key, ListDepth, SharedStore};
 
 pub use bases::{
-    BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates, base_folder, part_key, read_base,
+    BASE_MANIFEST, BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates, base_folder,
+    part_key, read_base,
 };
 pub use beacon::Beacon;
 pub use cover::{Cover, Piece};

@@ -131,7 +131,7 @@ async fn joins(
         true => end,
         false if !selection.takes(&link.file) => return Ok(()),
         false => {
-            let linked = Incarnation { file: link.file.clone(), created_s: link.created_s };
+            let linked = link.incarnation();
             archive.chunks(&chunks.server, &linked).await?.cover.contiguous_end
         }
     };

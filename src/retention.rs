@@ -22,8 +22,8 @@ use serde::Serialize;
 
 use crate::archive::{Archive, BaseManifest, FileChunks, PruneRecord, PrunedFile, Seam};
 use crate::clock;
-use crate::error::{Error, Result};
-use crate::position::{CommitTime, Incarnation, ServerUuid};
+use crate::error::Result;
+use crate::position::{CommitTime, ServerUuid};
 use crate::timeline::{KeptHead, Lines, Needed};
 
 pub use policy::Policy;
@@ -44,6 +44,13 @@ pub struct Amount {
     pub objects: u64,
     /// Their bytes.
     pub stored_bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, objects: u64, bytes: u64) {
+        self.objects = self.objects.saturating_add(objects);
+        self.stored_bytes = self.stored_bytes.saturating_add(bytes);
+    }
 }
 
 /// A binlog file that goes.
@@ -100,7 +107,6 @@ pub struct Prune {
     report: Report,
     record: PruneRecord,
     former: Vec<PruneRecord>,
-    bases: Vec<String>,
     files: Vec<FileChunks>,
 }
 
@@ -139,8 +145,7 @@ impl Prune {
             objects: report.removed.objects,
             stored_bytes: report.removed.stored_bytes,
         };
-        let bases = record.bases.clone();
-        Ok(Self { report, record, former, bases, files })
+        Ok(Self { report, record, former, files })
     }
 
     /// What it found.
@@ -154,13 +159,13 @@ impl Prune {
     /// # Errors
     /// Those of the store; what was removed until then is gone.
     pub async fn remove(self, archive: &Archive, on_objects: &(dyn Fn(u64) + Send + Sync)) -> Result<Report> {
-        let Self { mut report, record, former, bases, files } = self;
+        let Self { mut report, record, former, files } = self;
         report.dry_run = false;
-        if bases.is_empty() && files.is_empty() {
+        if record.bases.is_empty() && files.is_empty() {
             return Ok(report);
         }
         archive.put_prune(&record).await?;
-        for id in &bases {
+        for id in &record.bases {
             remove::base(archive, id, on_objects).await?;
         }
         for file in &files {
@@ -209,16 +214,14 @@ fn names(files: &[FileChunks]) -> impl Iterator<Item = PrunedFile> + '_ {
 /// The files removed formerly that one which is there still follows.
 fn still_followed(lines: &Lines, former: &[PruneRecord]) -> Vec<PrunedFile> {
     let firsts = lines.lines.iter().filter_map(|line| Some((line.server, &line.files.first()?.seam)));
-    let followed: BTreeSet<(ServerUuid, Incarnation)> = firsts
+    let followed: BTreeSet<PrunedFile> = firsts
         .filter_map(|(server, seam)| match seam {
-            Seam::Pruned { wanted } => {
-                Some((server, Incarnation { file: wanted.file.clone(), created_s: wanted.created_s }))
-            }
+            Seam::Pruned { wanted } => Some(PrunedFile { server, file: wanted.incarnation() }),
             _ => None,
         })
         .collect();
     let removed = former.iter().flat_map(|record| record.files.iter());
-    removed.filter(|file| followed.contains(&(file.server, file.file.clone()))).cloned().collect()
+    removed.filter(|file| followed.contains(file)).cloned().collect()
 }
 
 fn report(
@@ -254,31 +257,13 @@ fn report(
 
 fn amount(bases: impl Iterator<Item = (u64, u64)>, files: impl Iterator<Item = (u64, u64)>) -> Amount {
     let mut sum = Amount::default();
-    let mut add = |(objects, bytes): (u64, u64)| {
-        sum.objects = sum.objects.saturating_add(objects);
-        sum.stored_bytes = sum.stored_bytes.saturating_add(bytes);
-    };
-    let (mut base_count, mut file_count) = (0_u64, 0_u64);
-    bases.for_each(|base| {
-        add(base);
-        base_count = base_count.saturating_add(1);
-    });
-    files.for_each(|file| {
-        add(file);
-        file_count = file_count.saturating_add(1);
-    });
-    Amount { bases: base_count, files: file_count, ..sum }
-}
-
-/// What stands against removing anything, in words of the store's.
-pub(super) fn refused(error: crate::store::StoreError, what: &str) -> Error {
-    let refused = error.kind == crate::store::StoreErrorKind::Denied;
-    let error = Error::from(error).context(format!("remove {what}"));
-    if refused {
-        return error.hint(
-            "removing needs an account of its own that may delete (s3:DeleteObject): the agent's need not; objects under a lock \
-             go when it ends",
-        );
+    for (objects, bytes) in bases {
+        sum.bases = sum.bases.saturating_add(1);
+        sum.add(objects, bytes);
     }
-    error
+    for (objects, bytes) in files {
+        sum.files = sum.files.saturating_add(1);
+        sum.add(objects, bytes);
+    }
+    sum
 }

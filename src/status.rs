@@ -232,8 +232,6 @@ fn server_status(history: &History, asked: Option<&Answer>, agents: &[Beacon]) -
 }
 
 fn range(run: &[FileState]) -> Option<Range> {
-    // What an interrupted `prune` has left of a file is of no use to anybody.
-    let run = if run.first()?.seam == Seam::Remains { run.get(1..)? } else { run };
     let (first, last) = (run.first()?, run.last()?);
     let first_commit = run.iter().map(FileState::first_commit).find(|commit| !commit.is_none()).unwrap_or_default();
     let set = |set: Option<String>| set.filter(|text| !text.is_empty());

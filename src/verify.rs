@@ -15,10 +15,10 @@ use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
 use crate::archive::{Archive, FileState, GapRecord, PrunedFile, Seam, StoredChunk};
+use crate::chunk::OpenedChunk;
 use crate::chunk::keys::Identities;
-use crate::chunk::{Link, OpenedChunk};
 use crate::error::{Error, Kind, Result};
-use crate::position::{Incarnation, ServerUuid};
+use crate::position::ServerUuid;
 
 /// Objects read at a time.
 const READS_AT_A_TIME: usize = 4;
@@ -172,11 +172,6 @@ pub async fn verify(
     Ok(report)
 }
 
-/// The file that a link leads to.
-fn linked(link: &Link) -> Incarnation {
-    Incarnation { file: link.file.clone(), created_s: link.created_s }
-}
-
 /// Holds a file's link against the file before it.
 fn seam(state: &FileState, has_former: bool, recorded: &[GapRecord], report: &mut Report) {
     let server = &state.chunks.server;
@@ -190,7 +185,7 @@ fn seam(state: &FileState, has_former: bool, recorded: &[GapRecord], report: &mu
             report.breaks = report.breaks.saturating_add(1);
         }
         Seam::Missing { wanted, have }
-            if recorded.iter().any(|gap| gap.explains_hole(server, &linked(wanted), *have)) =>
+            if recorded.iter().any(|gap| gap.explains_hole(server, &wanted.incarnation(), *have)) =>
         {
             report.breaks = report.breaks.saturating_add(1);
         }

@@ -33,7 +33,8 @@ use crate::store::{self, Key, Put};
 pub use read::{BaseReader, read_base};
 
 const FOLDER: &str = "bases/";
-const MANIFEST: &str = "manifest.json";
+/// Name of the object that makes a backup of its folder; written last.
+pub const BASE_MANIFEST: &str = "manifest.json";
 /// Largest manifest, in bytes: as many parts as there may be, 200 bytes each.
 const MANIFEST_BYTES_MAX: u64 = 200 << 20;
 /// Manifests read at a time.
@@ -315,7 +316,7 @@ impl Archive {
         if !is_base_id(&id) {
             return Ok(Found::Unreadable(id, "the folder's name is no base backup's".into()));
         }
-        let key = super::key(format!("{FOLDER}{id}/{MANIFEST}"))?;
+        let key = super::key(format!("{FOLDER}{id}/{BASE_MANIFEST}"))?;
         let body = match store::get_all(self.store().as_ref(), &key, MANIFEST_BYTES_MAX).await {
             Ok(body) => body,
             Err(error) if error.is_not_found() => return Ok(Found::Unfinished(id)),
@@ -336,7 +337,7 @@ impl Archive {
     /// Those of the store; [`Kind::Clash`] if another backup has the same id.
     pub async fn put_manifest(&self, manifest: &BaseManifest) -> Result<()> {
         manifest.check(&manifest.id, self.id())?;
-        let key = super::key(format!("{FOLDER}{}/{MANIFEST}", manifest.id))?;
+        let key = super::key(format!("{FOLDER}{}/{BASE_MANIFEST}", manifest.id))?;
         let mut json =
             serde_json::to_vec_pretty(manifest).map_err(|error| Error::failed("write the manifest").source(error))?;
         json.push(b'\n');

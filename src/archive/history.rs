@@ -143,6 +143,11 @@ impl History {
         let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
         let mut broken_before = true;
         for (index, file) in self.files.iter().enumerate() {
+            // What an interrupted `prune` has left of a file is of no use to anybody.
+            if file.seam == Seam::Remains {
+                broken_before = true;
+                continue;
+            }
             match runs.last_mut() {
                 Some(run) if file.seam == Seam::Joined && !broken_before => run.end = index.saturating_add(1),
                 _ => runs.push(index..index.saturating_add(1)),
@@ -196,7 +201,7 @@ impl Archive {
 
     /// Judges a link against the file that stands before, or, if it is to another one, against that.
     async fn seam(&self, server: &ServerUuid, link: &Link, before: Option<&FileState>) -> Result<Seam> {
-        let linked = Incarnation { file: link.file.clone(), created_s: link.created_s };
+        let linked = link.incarnation();
         let have = match before.filter(|file| *file.incarnation() == linked) {
             Some(before) if before.contiguous_end() == link.end => return Ok(Seam::Joined),
             Some(before) => before.contiguous_end(),

@@ -164,8 +164,8 @@ impl Place<'_> {
         match self {
             Self::Oldest => None,
             Self::Behind(file) => Some(inside(file)),
-            Self::Missing(Link { file, created_s, .. }) => Some(ResumeInFile {
-                incarnation: Incarnation { file: file.clone(), created_s: *created_s },
+            Self::Missing(link) => Some(ResumeInFile {
+                incarnation: link.incarnation(),
                 end: 0,
                 resume: 0,
                 open: None,

@@ -112,6 +112,13 @@ pub struct Link {
     pub end: u64,
 }
 
+impl Link {
+    /// The file.
+    pub fn incarnation(&self) -> Incarnation {
+        Incarnation { file: self.file.clone(), created_s: self.created_s }
+    }
+}
+
 /// A transaction that a chunk ends inside of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenTransaction {

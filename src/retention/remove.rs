@@ -2,10 +2,10 @@
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::{OldBase, refused};
-use crate::archive::{Archive, FileChunks, base_folder};
+use super::OldBase;
+use crate::archive::{Archive, BASE_MANIFEST, FileChunks, base_folder};
 use crate::error::{Context, Error, Result};
-use crate::store::{self, Key, ListDepth};
+use crate::store::{self, Key, ListDepth, StoreError, StoreErrorKind};
 
 /// Deletes at a time.
 const DELETES: usize = 8;
@@ -18,7 +18,7 @@ type OnObjects<'a> = &'a (dyn Fn(u64) + Send + Sync);
 /// Removes a base backup: without its manifest it is none.
 pub(super) async fn base(archive: &Archive, id: &str, on_objects: OnObjects<'_>) -> Result<()> {
     let (manifest, parts): (Vec<Key>, Vec<Key>) =
-        objects(archive, id).await?.into_iter().map(|(key, _)| key).partition(|key| key.file_name() == "manifest.json");
+        objects(archive, id).await?.into_iter().map(|(key, _)| key).partition(|key| key.file_name() == BASE_MANIFEST);
     all(archive, manifest, on_objects).await?;
     all(archive, parts, on_objects).await
 }
@@ -55,4 +55,17 @@ async fn all(archive: &Archive, keys: Vec<Key>, on_objects: OnObjects<'_>) -> Re
     };
     stream::iter(keys).map(delete).buffer_unordered(DELETES).try_collect::<Vec<()>>().await?;
     Ok(())
+}
+
+/// What stands against removing anything, in words of the store's.
+fn refused(error: StoreError, what: &str) -> Error {
+    let refused = error.kind == StoreErrorKind::Denied;
+    let error = Error::from(error).context(format!("remove {what}"));
+    if refused {
+        return error.hint(
+            "removing needs an account of its own that may delete (s3:DeleteObject): the agent's need not; objects under a lock \
+             go when it ends",
+        );
+    }
+    error
 }

@@ -127,9 +127,9 @@ impl Scene<'_> {
         }
         let (start, chosen) =
             choose_first(places.clone(), &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
-        if let Some(follows) = start.from.follows.as_ref().filter(|_| self.by_gtid)
-            && let Some(left) =
-                places.iter().filter_map(|place| place.inside.as_ref()).find(|left| left.link() == *follows)
+        if self.by_gtid
+            && start.from.follows.is_some()
+            && let Some(left) = places.get(chosen).and_then(|place| place.inside.as_ref())
         {
             let before = previous_gtids(self.asked, start.file.as_str()).await?;
             check_follows(&left.executed(), &before, &start.file)?;

@@ -316,7 +316,7 @@ impl Lines {
 /// Where in `line` a later one begins, if it does in its middle: index of the file, and offset.
 fn branch_point(line: &Line, later: &Line) -> Option<(usize, u64)> {
     let Some(Seam::Branches { from }) = later.files.first().map(|file| &file.seam) else { return None };
-    let linked = Incarnation { file: from.file.clone(), created_s: from.created_s };
+    let linked = from.incarnation();
     let at =
         line.files.iter().position(|file| *file.incarnation() == linked).filter(|_| line.server == later.server)?;
     Some((at, from.end))
