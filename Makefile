@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover soak-chaos fuzz fuzz-corpus fmt clippy doc deny check
+.PHONY: help demo test test-alerts test-browser bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover soak-chaos fuzz fuzz-corpus fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,12 @@ demo: ## see it work: a MySQL, a kill -9, every byte back, a dropped table broug
 
 test: ## all tests, on a real MySQL that they fetch and start themselves
 	$(CARGO) test $(LOCKED)
+
+test-alerts: ## each alert fires when it should and only then; rules, dashboard, runbooks and metrics agree (needs promtool)
+	@monitoring/test.sh
+
+test-browser: ## the status page in a real browser, narrow and wide, light and dark
+	@tests/browser/run.sh
 
 bench: ## ingest, replay and base backups, each beside its stock peer and its limits: tables, and a JSON beside them
 	$(CARGO) bench $(LOCKED)
