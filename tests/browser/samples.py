@@ -194,10 +194,10 @@ def lapsed():
 def failover():
     one = server(ONE, [ranged(NOW - 14 * D - 3 * H, NOW - 5 * D - 2 * H, 1, 58, None, f"{ONE}:1-60000")], files=58, since=FIRST)
     two = server(TWO, [ranged(NOW - 5 * D - 3 * H, NOW - 30 * H, 1, 17, f"{ONE}:1-59000", f"{ONE}:1-60000,{TWO}:1-9000")], files=17, since=FIRST + 9 * D)
-    three = server(THREE, [ranged(NOW - 30 * H - 4 * M, NOW - 5 * M, 41, 46, f"{ONE}:1-60000,{TWO}:1-8900", f"{ONE}:1-60000,{TWO}:1-8998,{THREE}:1-3300")], files=6)
+    three = server(THREE, [ranged(NOW - 30 * H - 4 * M, NOW - 5 * M, 41, 46, f"{ONE}:1-60000,{TWO}:1-8900", f"{ONE}:1-60000,{TWO}:1-8998,{THREE}:1-3300")], files=6, since=FIRST + 13 * D)
     lost = gap(NOW - 29 * H, "failover", "the server that took over lacks transactions that are archived", at(17, 81234), at(41, 4711), "",
                f"{TWO}:8999-9000", True, TWO, THREE)
-    return status([one, two, three], days(9, 5) + days(3, 2, TWO) + days(1, 0, THREE), [drill(NOW - 9 * D), drill(NOW - 2 * D)], [lost],
+    return status([one, two, three], days(8, 6) + days(3, 2, TWO) + days(1, 0, THREE), [drill(NOW - 9 * D), drill(NOW - 2 * D)], [lost],
                   actions=[action("info", "2 transactions of the old primary are in the archive and not on the new one.",
                                   f"binvault -c /etc/binvault/binvault.toml restore --head {TWO} --to latest --dry-run")])
 
