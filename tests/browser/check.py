@@ -25,6 +25,38 @@ CONTRAST = """(() => { const bad = new Set(), lum = c => { const [r, g, b] = c.m
     const [x, y] = [lum(ink.slice(0, 3)), lum(paper.slice(0, 3))].sort((a, b) => b - a), ratio = (x + .05) / (y + .05);
     if (ratio < 4.5) bad.add(one.tagName + '.' + one.getAttribute('class') + ' ' + ratio.toFixed(2) + ' ' + walk.currentNode.data.slice(0, 30)); }
   return [...bad].slice(0, 6).join('; '); })()"""
+# All that may be null or empty is so now and then, by a fixed sequence of dice; what cannot be drawn, or is drawn as nonsense, is told.
+NULLS = r"""(async () => {
+  const source = await (await fetch('status')).json(), out = new Set();
+  let seed = 7;
+  const one_in = n => (seed = seed * 48271 % 2147483647) % n === 0, empty = (object, n, ...names) => { if (object) for (const name of names) if (one_in(n)) object[name] = null; };
+  for (let i = 0; i < 60; i++) {
+    const d = structuredClone(source), archive = d.archive;
+    empty(d.agent, 4, 'server', 'server_version', 'durable', 'durable_commit_us', 'server_position', 'asked_us', 'lag_seconds', 'lag_bytes', 'semi_sync', 'spool',
+      'purge_margin_files', 'purge_horizon_seconds', 'trouble', 'base_due_us', 'prune_due_us', 'verify');
+    empty(d.agent.semi_sync, 3, 'reason', 'last_ack_us');
+    empty(d.agent.spool, 3, 'oldest_us');
+    if (one_in(2)) d.agent.state = 'connecting';
+    for (const server of archive ? archive.servers : []) {
+      empty(server, 5, 'restorable_from', 'durable');
+      if (one_in(4)) delete server.restorable_from;
+      if (one_in(9)) server.ranges = [];
+      for (const range of server.ranges) empty(range, 5, 'first_commit', 'last_commit', 'executed_before', 'executed');
+    }
+    if (archive) {
+      for (const gap of archive.recorded_gaps) empty(gap, 3, 'missing', 'lost');
+      for (const one of archive.protection.objectives) empty(one, 3, 'met', 'measured_seconds');
+      empty(archive.protection, 4, 'newest_base', 'verified', 'last_drill');
+      if (one_in(12)) archive.servers = [];
+    }
+    for (const name of ['bases', 'drills', 'actions', 'history']) if (one_in(6)) d[name] = d[name].slice(0, i % 3);
+    if (one_in(14)) Object.assign(d, { archive: null, archive_as_of_us: null, bases: [], drills: [] });
+    try { data = d; show(); } catch (error) { out.add(error.stack.split('\n').slice(0, 2).join()); continue; }
+    const nonsense = document.querySelector('#all').textContent.match(/.{0,40}(undefined|NaN|\[object|Infinity|Invalid|1970|null).{0,20}/);
+    if (nonsense) out.add(nonsense[0]);
+    for (const one of document.querySelectorAll('svg *')) for (const { name, value } of one.attributes) if (/NaN|undefined|Infinity/.test(value)) out.add(one.tagName + ' ' + name + '=' + value.slice(0, 60));
+  }
+  return [...out].slice(0, 5).join('; '); })()"""
 # What is in the picture, counted.
 PICTURE = """(() => { const svg = document.getElementById('picture'); if (!svg) return null;
   const all = [...svg.querySelectorAll('[data-kind]')], of = (...kinds) => all.filter(one => kinds.includes(one.dataset.kind)), sum = list => list.reduce((n, one) => n + +one.dataset.count, 0);
@@ -122,6 +154,7 @@ class Run:
                 page = js("document.querySelector('#all').textContent").replace("\u00a0", " ")
                 for words in everywhere:
                     self.hold(where, f"says {words!r}", words in page)
+        self.hold(name, "what may be null", not (seen := js(NULLS)), seen)
         if name == "hostile":
             self.hold(name, "nothing of it ran", js("window.hacked === undefined && !document.title.startsWith('HACKED') && !document.querySelector('#all img')"))
 
