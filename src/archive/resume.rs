@@ -200,9 +200,12 @@ fn resume_files(files: &[FileState], all: bool) -> Vec<(Place<'_>, Option<usize>
             (Seam::Joined, _) => {}
             (Seam::Missing { wanted, have: 0 }, before) if all || before.is_some() => {
                 places.push((Place::Missing(wanted), None));
-                places.extend(
-                    before.filter(|before| before.contiguous_end() > 0).map(|before| (Place::Behind(before), None)),
-                );
+                match before {
+                    Some(before) if before.contiguous_end() > 0 => places.push((Place::Behind(before), None)),
+                    Some(_) => {}
+                    // What comes before the missing file may have been on its way, too.
+                    None => places.push((Place::Oldest, None)),
+                }
             }
             (_, Some(before)) if before.contiguous_end() > 0 => places.push((Place::Behind(before), None)),
             // Without its first chunk: what comes before it is looked at next.

@@ -34,7 +34,15 @@ pub(super) fn choose_first(
     by_gtid: bool,
 ) -> Result<(Start, usize)> {
     let last = places.len().saturating_sub(1);
-    for (index, place) in places.into_iter().enumerate() {
+    for (index, place) in places.iter().cloned().enumerate() {
+        // From the server's oldest file, but only if it has what is missing next; and not where archiving was to begin
+        // with the current one.
+        if place.inside.is_none()
+            && let Some(next) = places.get(index.saturating_add(1)).cloned()
+            && (start == StartAt::Current || choose(next, logs, start, end, by_gtid).is_err())
+        {
+            continue;
+        }
         match choose(place, logs, start, end, by_gtid) {
             Err(error) if error.kind() == Kind::Purged && index < last => {
                 tracing::warn!(
@@ -275,6 +283,24 @@ mod tests {
         assert_eq!(chosen(&[("b.000002", 100), ("b.000006", 200)]).unwrap(), "b.000006");
         assert_eq!(chosen(&[("b.000002", 100), ("b.000003", 200)]).unwrap_err().kind(), Kind::Purged);
         assert_eq!(chosen(&[("b.000005", 9000), ("b.000006", 200)]).unwrap_err().kind(), Kind::Diverged);
+    }
+
+    #[test]
+    fn what_came_before_a_file_that_is_missing_as_a_whole_is_fetched_too() {
+        let end = Position { file: file("b.000006"), offset: 900 };
+        let places = || vec![ResumePoint::default(), at("b.000005", 0, 0, None), at("b.000006", 200, 200, None)];
+        let chosen = |oldest: &str, start| {
+            let logs = [log(oldest, 900), log("b.000005", 900), log("b.000006", 900)];
+            let logs = if oldest == "b.000006" { &logs[2..] } else { &logs[..] };
+            choose_first(places(), logs, start, &end, true).map(|(start, _)| start.file.to_string()).unwrap()
+        };
+        assert_eq!(chosen("b.000004", StartAt::Oldest), "b.000004");
+        assert_eq!(
+            chosen("b.000004", StartAt::Current),
+            "b.000005",
+            "where it began is not known, but what is missing is"
+        );
+        assert_eq!(chosen("b.000006", StartAt::Oldest), "b.000006", "it is gone");
     }
 
     #[test]

@@ -298,11 +298,14 @@ impl History {
         *lock(&self.world.net) = Net::Fair;
         *lock(&self.world.sky) = Sky::Fair;
         let may_break = self.steps.len() > STEPS.len();
-        if may_break && self.dice.percent(40) {
-            // Upon an idle agent, whose stream stays silent then; until something is written, nobody can tell.
-            self.start_all();
-            self.pass(Duration::from_secs(8)).await;
-            self.take(Step::Reset).await;
+        if may_break {
+            if self.dice.percent(40) {
+                // Upon an idle agent, whose stream stays silent then.
+                self.start_all();
+                self.pass(Duration::from_secs(8)).await;
+                self.take(Step::Reset).await;
+            }
+            // Of an empty file in the place of another, nobody can tell until something is written.
             self.commit(1, 10, 3000);
         }
         let deadline = clock::monotonic() + CATCH_UP;
