@@ -46,9 +46,11 @@ impl FileChunks {
         covered.map(|chunk| chunk.name.high_commit).max().unwrap_or_default()
     }
 
-    /// A chunk that begins at the file's first byte.
+    /// A chunk that begins at the file's first byte; of several the longest: a short one may end before the event that tells
+    /// what was executed before the file.
     pub fn first(&self) -> Option<&StoredChunk> {
-        self.chunks.iter().find(|chunk| chunk.name.range.start() == 0)
+        let first = self.chunks.iter().filter(|chunk| chunk.name.range.start() == 0);
+        first.max_by_key(|chunk| (chunk.name.range.end(), std::cmp::Reverse(&chunk.name.digest)))
     }
 
     /// The chunk that holds the last contiguous byte.

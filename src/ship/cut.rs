@@ -157,9 +157,17 @@ impl Cutter {
         }
     }
 
-    /// Ends the open chunk wherever it is: the agent stops.
+    /// Ends the open chunk wherever it is: the agent stops. In a file's head that chunk would not tell what was executed
+    /// before the file, and nobody after it: its few bytes are left to the next run.
     pub(crate) fn end_chunk_here(&mut self) -> Result<()> {
-        if self.chunk_is_open() { self.end_chunk(None) } else { Ok(()) }
+        match &self.file {
+            Some(file) if !file.is_past_head() => {
+                (self.file, self.current) = (None, None);
+                Ok(())
+            }
+            Some(file) if file.chunk_bytes() > 0 => self.end_chunk(None),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the next piece of the stream.
@@ -206,7 +214,9 @@ impl Cutter {
 
     /// Ends the current file without an event of its own: what was flushed is all there is.
     fn leave_file(&mut self) -> Result<()> {
-        self.end_chunk_here()?;
+        if self.chunk_is_open() {
+            self.end_chunk(None)?;
+        }
         if let Some(file) = self.file.take() {
             self.link = Some(file.link());
         }

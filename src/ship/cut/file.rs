@@ -111,6 +111,11 @@ impl FileState {
         self.position.saturating_sub(self.chunk.start)
     }
 
+    /// Whether what was executed before the file has been read, if the file tells it.
+    pub(super) fn is_past_head(&self) -> bool {
+        self.head.done
+    }
+
     /// Whether a chunk may end here in good order.
     pub(super) fn is_aligned(&self) -> bool {
         self.head.done

@@ -237,6 +237,17 @@ proptest! {
 }
 
 #[tokio::test]
+async fn stopped_in_a_files_head_it_leaves_no_chunk_that_does_not_tell_what_was_before() {
+    let server = Server::new();
+    let description = Header::parse(&server.file[4..]).unwrap().length as usize;
+    let mut feed = Feed::new(&ResumePoint::default());
+    feed.file(&server.file[..4 + description], FIRST_EVENT, usize::MAX).await.unwrap();
+    feed.cutter.end_chunk_here().unwrap();
+    feed.collect();
+    assert!(feed.out.chunks.is_empty(), "{:?}", feed.out.chunks);
+}
+
+#[tokio::test]
 async fn an_event_that_does_not_fit_its_place_stops_the_line() {
     let mut server = Server::new();
     server.transaction(&[10], true);
