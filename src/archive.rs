@@ -31,7 +31,7 @@ pub use bases::{
     BASE_MANIFEST, BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates, base_folder,
     part_key, read_base,
 };
-pub use beacon::Beacon;
+pub use beacon::{Beacon, VerifyWord};
 pub use cover::{Cover, Piece};
 pub use drills::Drill;
 pub use files::{FileChunks, StoredChunk};

@@ -24,7 +24,6 @@ mod options;
 mod pattern;
 mod prove;
 mod pump;
-mod schedule;
 mod server;
 mod statement;
 mod tool;
@@ -51,7 +50,6 @@ use crate::retry::{RetryOptions, Stopped, retry};
 pub(crate) use clone::follow_donor;
 pub use clone::{CloneObstacle, clone_obstacles};
 pub use options::{BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName};
-pub use schedule::Schedule;
 
 /// How often a tool that fails by itself is started before that is believed.
 const FAILURES_MAX: u32 = 3;

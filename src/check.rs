@@ -40,14 +40,16 @@ mod semi_sync;
 mod server;
 mod spool;
 mod survey;
+mod upkeep;
 
 use serde::{Serialize, Serializer};
 
 use crate::base::{BaseOptions, EngineName};
 use crate::chunk::keys::{Identities, Recipients};
-use crate::config::{AgentOptions, Config, Objectives, SemiSyncOptions};
+use crate::config::{AgentOptions, Config, Objectives, PurgeOptions, SemiSyncOptions};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::SourceOptions;
+use crate::notify::NotifyOptions;
 use crate::store::StoreOptions;
 use crate::store::spool::SpoolOptions;
 
@@ -70,6 +72,10 @@ pub struct CheckOptions {
     pub recipients: Result<Recipients>,
     /// What the archive should be good for.
     pub objectives: Objectives,
+    /// What may be purged on the server.
+    pub purge: Result<Option<PurgeOptions>>,
+    /// Whom to tell.
+    pub notify: Result<Option<NotifyOptions>>,
     /// The private keys at hand; `None` leaves opening untested.
     pub identities: Option<Result<Identities>>,
 }
@@ -86,6 +92,8 @@ impl CheckOptions {
             store: config.store(false),
             recipients: config.recipients(),
             objectives: config.objectives(),
+            purge: config.purge_guard(),
+            notify: config.notify(),
             identities,
         }
     }
@@ -266,7 +274,19 @@ impl Serialize for Report {
 /// Looks at everything that can be looked at. Takes at most about a minute and a half, on a store and a server that
 /// both hang; a second where they answer.
 pub async fn check(options: CheckOptions) -> Report {
-    let CheckOptions { source, agent, base, semi_sync, spool, store, recipients, objectives, identities } = options;
+    let CheckOptions {
+        source,
+        agent,
+        base,
+        semi_sync,
+        spool,
+        store,
+        recipients,
+        objectives,
+        purge,
+        notify,
+        identities,
+    } = options;
     let mut findings = Vec::new();
     let (archive, surveyed) = tokio::join!(
         Box::pin(archive::examine(store, &mut findings)),
@@ -279,6 +299,7 @@ pub async fn check(options: CheckOptions) -> Report {
     if let Ok(Some(options)) = &spool {
         spool::judge(options, archive.as_ref(), semi_sync.as_ref().ok(), asked, &mut findings).await;
     }
+    upkeep::judge(&purge, &notify, asked, &mut findings);
     match (&source, surveyed) {
         (None, _) => findings.push(
             Finding::note(Area::Network, "source", "no source is configured: only archive and keys are checked")

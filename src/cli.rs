@@ -160,7 +160,7 @@ async fn dispatch(cli: Cli) -> Result<()> {
         }
         Command::Man { to } => keygen::man(Cli::command(), to.as_deref()),
         Command::Check(args) => check::run(&load(&global, "warn")?, &args).await,
-        Command::Run(args) => run::run(&load(&global, "")?, &args).await,
+        Command::Run(args) => Box::pin(run::run(load(&global, "")?, &|| read(&global), &args)).await,
         Command::Status(args) => show::status(&load(&global, "warn")?, &args).await,
         Command::Base(args) => base::run(&load(&global, "warn")?, &args).await,
         Command::List(args) => show::list(&load(&global, "warn")?, &args).await,
@@ -178,13 +178,18 @@ async fn dispatch(cli: Cli) -> Result<()> {
     }
 }
 
-/// Reads the configuration and starts the log at the configured level, or at `quiet` for commands that print results.
-fn load(global: &Global, quiet: &str) -> Result<Config> {
+/// Reads the configuration.
+fn read(global: &Global) -> Result<Config> {
     let mut raw = config::load(global.config.as_deref(), std::env::vars())?;
     if let Some(url) = &global.archive {
         raw.archive.url = Some(url.clone());
     }
-    let config = Config::new(raw)?;
+    Config::new(raw)
+}
+
+/// Reads the configuration and starts the log at the configured level, or at `quiet` for commands that print results.
+fn load(global: &Global, quiet: &str) -> Result<Config> {
+    let config = read(global)?;
     let (format, level) = config.log();
     let level = match (global.verbose, quiet) {
         (0, "") => level,

@@ -9,6 +9,8 @@
 mod base;
 mod load;
 mod metrics;
+mod notify;
+mod purge_guard;
 mod raw;
 mod restore;
 mod retention;
@@ -17,6 +19,7 @@ mod semi_sync;
 mod serve;
 mod spool;
 mod values;
+mod verify;
 
 use std::time::Duration;
 
@@ -35,7 +38,9 @@ use crate::store::s3::{Checksums, PutIfAbsent, S3Options, Sse};
 pub use base::{RawBase, RawBaseCommand, RestoreCommand, RestoreInto};
 pub use load::load;
 pub(crate) use load::read_text;
-pub use metrics::RawMetrics;
+pub use metrics::{ObserveOptions, RawMetrics};
+pub use notify::RawNotify;
+pub use purge_guard::{PurgeOptions, RawPurgeGuard};
 pub use raw::{LogFormat, RawConfig, StartAt};
 pub use restore::{Objectives, server_options};
 pub use sample::sample;
@@ -43,6 +48,7 @@ pub use semi_sync::{RawSemiSync, SemiSyncMode, SemiSyncOptions};
 pub use serve::{RawServe, ServeSettings};
 pub use spool::RawSpool;
 pub use values::{parse_size, read_secret};
+pub use verify::RawVerify;
 
 /// What the whole program goes by.
 #[derive(Debug, Clone)]
@@ -103,7 +109,9 @@ impl Config {
         config.ship()?;
         config.semi_sync()?;
         config.spool()?;
-        config.metrics()?;
+        config.observe()?;
+        config.upkeep_schedules()?;
+        config.purge_guard()?;
         config.agent(false)?;
         config.base(None)?;
         config.base_restore()?;
@@ -295,7 +303,7 @@ impl Config {
         let mut retry = StoreOptions::default().retry;
         retry.elapsed_max_ms = Some(archive.give_up_after.millis());
         let call_timeout_ms = archive.timeout.millis().saturating_mul(2);
-        Ok(StoreOptions { url, s3, disk: DiskOptions { create }, retry, call_timeout_ms })
+        Ok(StoreOptions { url, s3, disk: DiskOptions { create }, retry, call_timeout_ms, ..StoreOptions::default() })
     }
 
     /// How to be a source; `listen` comes from the command line.

@@ -31,10 +31,12 @@
 //! | room | owns |
 //! |---|---|
 //! | [`cli`] | arguments, output, exit codes, signals |
-//! | [`run`], [`check`], [`export`], [`verify`], [`status`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
-//! | [`observe`], [`objective`] | metrics over HTTP; RPO and RTO held against what was measured |
+//! | [`run`], [`check`], [`export`], [`serve`], [`find`], [`drill`] | one command's work each; they never use one another |
+//! | [`status`], [`verify`] | the same for two that `run` does, too |
+//! | [`observe`], [`objective`] | metrics, health and the status page over HTTP, what is wrong and what to do; RPO and RTO held against what was measured |
 //! | [`config`] | settings, their defaults, where secrets come from |
 //! | [`retention`] | what nobody needs any more: the policy, and removing it |
+//! | [`notify`] | messages to a web hook |
 //! | [`base`] | base backups: engines, exact coordinates, the pump to the store, the schedule |
 //! | [`restore`] | the restoring server from its first start to the proof |
 //! | [`ship`] | MySQL → store: one generation of the pipeline |
@@ -44,7 +46,7 @@
 //! | [`chunk`] | the stored format: names, metadata, sealing and opening; pure |
 //! | [`store`] | named immutable objects in a folder, in S3, in memory |
 //! | [`mysql`] | what MySQL says, as its client, its replica and its source: login, queries, the dump, events, rows |
-//! | [`retry`], [`clock`], [`threads`], [`simulation`], [`position`], [`error`] | the ground floor |
+//! | [`retry`], [`clock`], [`schedule`], [`threads`], [`simulation`], [`position`], [`error`] | the ground floor |
 //!
 //! Imports run downward only, siblings never import each other; `tests/layering.rs` holds the sources to it, and to the
 //! sizes of files and functions. Whatever decodes bytes of a server, a client, a store or a person has a door in `fuzzing`:
@@ -94,6 +96,7 @@ pub mod find;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod mysql;
+pub mod notify;
 pub mod objective;
 pub mod observe;
 pub mod playback;
@@ -102,6 +105,7 @@ pub mod restore;
 pub mod retention;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod serve;
 pub mod ship;
 pub mod simulation;

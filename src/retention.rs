@@ -17,10 +17,11 @@ mod policy;
 mod remove;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::archive::{Archive, BaseManifest, FileChunks, PruneRecord, PrunedFile, Seam};
+use crate::archive::{Archive, BaseManifest, FileChunks, History, PruneRecord, PrunedFile, Seam};
 use crate::clock;
 use crate::error::Result;
 use crate::position::{CommitTime, ServerUuid};
@@ -107,7 +108,7 @@ pub struct Prune {
     report: Report,
     record: PruneRecord,
     former: Vec<PruneRecord>,
-    files: Vec<FileChunks>,
+    files: Vec<Arc<FileChunks>>,
 }
 
 impl Prune {
@@ -118,13 +119,17 @@ impl Prune {
     pub async fn plan(archive: &Archive, policy: &Policy) -> Result<Self> {
         policy.check()?;
         let now_us = clock::now_us();
-        let lines = Lines::read(archive).await?;
+        let mut histories = Vec::new();
+        for server in archive.servers().await? {
+            histories.push(archive.history(&server).await?);
+        }
+        let lines = Lines::of(&histories);
         let bases = archive.bases().await?;
         let beacons = archive.beacons().await?;
         let former = archive.prunes().await?;
         let wanted = policy.wanted(&bases.complete, now_us);
         let needed = lines.needed_since(&bases.complete, &beacons, wanted.since_us, &wanted.spare)?;
-        let (files, kept_files) = old_files(archive, &needed, wanted.since_us).await?;
+        let (files, kept_files) = old_files(&histories, &needed, wanted.since_us);
         let (going, staying): (Vec<_>, Vec<_>) = bases
             .complete
             .iter()
@@ -177,16 +182,12 @@ impl Prune {
 }
 
 /// The files that nobody needs and that have nothing since the first moment that is kept; and those that stay.
-async fn old_files(archive: &Archive, needed: &Needed, since_us: u64) -> Result<(Vec<FileChunks>, Vec<FileChunks>)> {
-    let (mut old, mut kept) = (Vec::new(), Vec::new());
-    for server in archive.servers().await? {
-        for incarnation in archive.incarnations(&server).await? {
-            let chunks = archive.chunks(&server, &incarnation).await?;
-            let is_needed = needed.files.contains(&(server, incarnation));
-            if is_needed || last_us(&chunks) >= since_us { kept.push(chunks) } else { old.push(chunks) }
-        }
-    }
-    Ok((old, kept))
+fn old_files(histories: &[History], needed: &Needed, since_us: u64) -> (Vec<Arc<FileChunks>>, Vec<Arc<FileChunks>>) {
+    let files = histories.iter().flat_map(|history| &history.files).map(|file| Arc::clone(&file.chunks));
+    files.partition(|chunks| {
+        let is_needed = needed.files.contains(&(chunks.server, chunks.incarnation.clone()));
+        !is_needed && last_us(chunks) < since_us
+    })
 }
 
 /// The last moment that a file has something of, be it whole or not, microseconds since 1970.
@@ -207,7 +208,7 @@ fn old_base(base: &BaseManifest) -> OldBase {
     OldBase { id: base.id.clone(), objects, stored_bytes: base.stored_bytes, left_over: false }
 }
 
-fn names(files: &[FileChunks]) -> impl Iterator<Item = PrunedFile> + '_ {
+fn names(files: &[Arc<FileChunks>]) -> impl Iterator<Item = PrunedFile> + '_ {
     files.iter().map(|file| PrunedFile { server: file.server, file: file.incarnation.clone() })
 }
 
@@ -225,9 +226,9 @@ fn still_followed(lines: &Lines, former: &[PruneRecord]) -> Vec<PrunedFile> {
 }
 
 fn report(
-    files: &[FileChunks],
+    files: &[Arc<FileChunks>],
     bases: Vec<OldBase>,
-    kept_files: &[FileChunks],
+    kept_files: &[Arc<FileChunks>],
     kept_bases: &[&BaseManifest],
     heads: Vec<KeptHead>,
     since_us: u64,

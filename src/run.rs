@@ -10,6 +10,10 @@
 //! Base backups are taken beside it when they are due (`bases`). Where commits shall wait until they are durable, a guard
 //! (`guard`) decides which generations are those of a semi-synchronous replica: never the first, which catches up.
 //!
+//! What each task sees is gathered (`sight`), and told to who asks over HTTP (`numbers`), to a web hook (`alarms`) and to the service
+//! manager (`service`); the archive is looked at, pruned and verified from time to time (`upkeep`, `outlook`), and the server's
+//! own binlogs are purged when they are safe (`purge`), each only where that is configured.
+//!
 //! A history that does not go on (purged, reset, a tail lost in a crash, another server in its place) is recorded, and begun
 //! anew behind the break (`anew`).
 //!
@@ -21,16 +25,23 @@
 //! behind it; a definite error is never retried; told to
 //! stop, the agent ends within [`STOP_LIMIT`].
 
+mod alarms;
 mod anew;
 mod bases;
 mod guard;
 mod numbers;
+mod options;
+mod outlook;
+mod prepare;
+mod purge;
+pub mod service;
+mod sight;
 mod spool;
 mod start;
 mod survey;
+mod upkeep;
 mod watch;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,64 +49,28 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::anew::{Beginning, Scene};
-use self::guard::{Guard, Turn, next_hold, soon};
-use self::spool::{Keeper, Stored};
-use self::start::Start;
-use self::survey::{Binlogs, Survey, survey};
+use self::guard::{Turn, next_hold, soon};
+use self::prepare::Prepared;
+use self::sight::Sight;
+use self::spool::Keeper;
 use crate::archive::{Archive, GapRecord};
-use crate::base::BaseOptions;
-use crate::chunk::keys::Recipients;
 use crate::clock::{self, Instant};
-use crate::config::{AgentOptions, SemiSyncMode, SemiSyncOptions};
+use crate::config::SemiSyncMode;
 use crate::error::{Error, Kind, Result};
-use crate::mysql::facts::purged_gtids;
-use crate::mysql::members::primary;
-use crate::mysql::replica::{DumpRequest, start_dump};
-use crate::mysql::{Connection, SourceOptions};
-use crate::position::{BinlogFile, GtidSet, Position};
+use crate::position::{GtidSet, Position};
 use crate::retry::{RetryOptions, Schedule};
-use crate::ship::{Durable, Ledger, Progress, SemiSync, ShipOptions, Snapshot, Voyage, ship};
-use crate::store::spool::SpoolOptions;
-use crate::store::{StoreOptions, open as open_store};
+use crate::ship::{Durable, Ledger, Progress, Snapshot, ship};
+
+pub use options::{RunOptions, UpkeepOptions};
 
 /// How long stopping in good order may take.
 pub const STOP_LIMIT: Duration = Duration::from_secs(18);
 /// How long a base backup that is told to stop may take to clean up.
 const BASES_STOP_LIMIT: Duration = Duration::from_secs(2);
-/// Leftovers of dead writers older than this are swept at the start.
-const SWEEP_AGE_S: u64 = 900;
 /// How often a `--once` run starts again before it gives up.
 const ONCE_TRIES: u32 = 5;
-/// The longest silence that a source may keep which waits for us.
-const SEMI_SYNC_HEARTBEAT: Duration = Duration::from_secs(1);
 /// The program's name as the server sees it.
 const PROGRAM: &str = "binvault";
-
-/// What the agent needs.
-#[derive(Debug, Clone)]
-pub struct RunOptions {
-    /// The server.
-    pub source: SourceOptions,
-    /// The agent's manners.
-    pub agent: AgentOptions,
-    /// The ship.
-    pub ship: ShipOptions,
-    /// Whether commits shall wait until they are durable.
-    pub semi_sync: SemiSyncOptions,
-    /// Where numbers are told.
-    pub metrics: Option<SocketAddr>,
-    /// A folder in front of the store.
-    pub spool: Option<SpoolOptions>,
-    /// The store.
-    pub store: StoreOptions,
-    /// Whom chunks are sealed to.
-    pub recipients: Recipients,
-    /// End when everything is archived that the server had at the start.
-    pub once: bool,
-    /// How and when base backups are taken.
-    pub base: Option<BaseOptions>,
-}
 
 /// What a run did.
 #[derive(Debug, Clone)]
@@ -117,8 +92,11 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
     let progress = Arc::new(Progress::default());
     let bases_stop = stop.child_token();
     let (for_bases, told, gap_found) = (options.clone(), bases_stop.clone(), Arc::new(Notify::new()));
-    let woken = Arc::clone(&gap_found);
-    let bases = AbortOnDropHandle::new(tokio::spawn(async move { bases::run(&for_bases, &told, &woken).await }));
+    let (woken, sight) = (Arc::clone(&gap_found), Arc::new(Sight::new()));
+    let seen = Arc::clone(&sight);
+    let bases = AbortOnDropHandle::new(tokio::spawn(async move {
+        bases::Keeping { options: &for_bases, stop: &told, gap_found: &woken, sight: &seen }.run().await;
+    }));
     // A run that ends by itself protects nobody.
     let wanted = options.semi_sync.mode != SemiSyncMode::Off && !options.once;
     let agent = Arc::new(Agent {
@@ -129,6 +107,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
         progress: Arc::clone(&progress),
         ledger: wanted.then(Arc::default),
         gap_found,
+        sight,
         manner: Mutex::default(),
     });
     let deadline = async {
@@ -138,9 +117,10 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<RunRepo
     let result = tokio::select! {
         biased;
         result = agent.generations() => result.map(|()| RunReport {
-            counts: progress.snapshot(), durable: progress.durable(), gaps: agent.manner().gaps,
+            counts: progress.snapshot(), durable: progress.durable(), gaps: agent.sight.seen().gaps,
         }),
-        Err(error) = numbers::tell(&agent) => Err(error),
+        error = numbers::tell(&agent) => Err(error),
+        () = upkeep::run(&agent) => Err(Error::failed("the upkeep ended")),
         () = deadline => {
             hard_stop.cancel();
             Err(Error::new(Kind::Store, format!("the store did not take the last bytes within {} s", STOP_LIMIT.as_secs()))
@@ -163,6 +143,8 @@ struct Agent {
     ledger: Option<Arc<Ledger>>,
     /// Wakes whoever takes base backups.
     gap_found: Arc<Notify>,
+    /// What is told.
+    sight: Arc<Sight>,
     manner: Mutex<Manner>,
 }
 
@@ -181,8 +163,6 @@ struct Manner {
     broken: Option<(Kind, String)>,
     /// How many chunks there were when a break was last begun behind.
     begun_behind_a_break: Option<u64>,
-    /// How many breaks were recorded in this run.
-    gaps: u64,
 }
 
 /// How a generation ended well.
@@ -206,11 +186,15 @@ impl Agent {
                 return ended.map(drop).or_else(|error| if error.is_retryable() { Ok(()) } else { Err(error) });
             }
             let error = match ended {
-                Ok(Ended::Through) => return Ok(()),
+                Ok(Ended::Through) => {
+                    self.sight.stopped(None);
+                    return Ok(());
+                }
                 Ok(Ended::Turned) => continue,
                 Err(error) => error,
             };
             self.interrupted(&error);
+            self.sight.stopped(Some(&error));
             tries = tries.saturating_add(1);
             if self.progress.snapshot().chunks > before {
                 schedule.reset();
@@ -238,6 +222,7 @@ impl Agent {
         let Prepared { voyage, watch, guard } = prepared;
         let (archive, server) = (voyage.archive.clone(), voyage.server);
         tracing::debug!(%server, archive = %archive.id(), "generation begins");
+        self.sight.streams();
         let watching = CancellationToken::new();
         let mut watcher = AbortOnDropHandle::new(tokio::spawn(watch.run(watching.clone())));
         let guarding = guard.map(|guard| AbortOnDropHandle::new(tokio::spawn(guard.run(watching.clone()))));
@@ -305,7 +290,7 @@ impl Agent {
         }
         // A server that is meant to take another's place is no surprise.
         if !self.options.agent.adopt {
-            self.manner().gaps += 1;
+            self.sight.seen().gap(&gap.problem);
         }
         if news {
             let set = |set: &Option<GtidSet>| set.as_ref().map_or_else(|| "unknown".to_owned(), start::shown);
@@ -315,6 +300,7 @@ impl Agent {
             );
         }
         self.gap_found.notify_one();
+        self.sight.archive_changed.notify_one();
         Ok(())
     }
 
@@ -332,158 +318,4 @@ impl Agent {
             tracing::warn!(reason = %error, "commits are NOT protected any more: archiving was interrupted");
         }
     }
-
-    /// What the generation's stages and its guard share; `None` where protection is not asked for. The start of a
-    /// semi-synchronous dump acknowledges everything before it, so it must be inside of what is archived.
-    async fn semi_sync(&self, archive: &Archive, start: &Start) -> Result<Option<Arc<SemiSync>>> {
-        let Some(ledger) = &self.ledger else { return Ok(None) };
-        if !self.manner().resumed {
-            let ours = archive.beacons().await?.into_iter().find(|beacon| beacon.agent == self.options.agent.id);
-            ledger.resume(self.options.semi_sync.mode.as_str(), ours.and_then(|beacon| beacon.semi_sync));
-            self.manner().resumed = true;
-        }
-        let inside = start.from.inside.as_ref();
-        let archived = inside.filter(|inside| inside.incarnation.file == start.file && start.position <= inside.end);
-        let durable = archived.map(|inside| Position { file: start.file.clone(), offset: inside.end });
-        let is_replica = self.manner().join && durable.is_some();
-        Ok(Some(SemiSync::new(is_replica, Arc::clone(ledger), durable, self.options.ship.uploads)))
-    }
-
-    async fn guard(&self, source: &SourceOptions, semi_sync: Arc<SemiSync>, dump: u32) -> Result<Guard> {
-        Ok(Guard {
-            source: source.clone(),
-            options: self.options.semi_sync,
-            semi_sync,
-            progress: Arc::clone(&self.progress),
-            dump,
-            asked: Connection::connect(source, PROGRAM).await?,
-            spoilt: false,
-            mended: false,
-            target: None,
-            hold: self.manner().hold,
-            stop: self.stop.clone(),
-        })
-    }
-
-    async fn archive(&self) -> Result<Archive> {
-        let store = open_store(&self.options.store, &self.hard_stop).await?;
-        match store.sweep(SWEEP_AGE_S).await {
-            Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "leftovers of interrupted writes were removed"),
-            Err(error) => tracing::warn!(%error, "leftovers could not be swept"),
-        }
-        self.keeper.through(Archive::open(store, true).await?).await
-    }
-
-    async fn prepare(&self, until: &mut Option<Position>) -> Result<Prepared> {
-        let RunOptions { agent, recipients, once, .. } = &self.options;
-        let archive = self.archive().await?;
-        let source = primary(&self.options.source, PROGRAM).await?;
-        let Survey { facts, server, mut asked } = survey(&source).await?;
-        let by_gtid = facts.gtid_mode.as_deref() == Some("ON");
-        let scene =
-            Scene { archive: &archive, asked: &mut asked, source: &source, agent, facts: &facts, server, by_gtid };
-        let (start, binlogs) = self.begin(scene).await?;
-        let semi_sync = self.semi_sync(&archive, &start).await?;
-        let Start { file, position, from } = start;
-        if *once && until.is_none() {
-            *until = Some(binlogs.end.clone());
-        }
-        let mut request = self.dump_request(&archive, &file, position, by_gtid);
-        if semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.is_replica) {
-            request = as_waited_for(request);
-        }
-        let connection = Connection::connect(&source, PROGRAM).await?;
-        let tls = connection.is_tls();
-        // There before the server begins to wait for us: only it can end that at once.
-        let guard = match &semi_sync {
-            Some(semi_sync) => Some(self.guard(&source, Arc::clone(semi_sync), connection.id()).await?),
-            None => None,
-        };
-        let stream = start_dump(connection, &request).await?;
-        // Asked behind the dump's beginning: what was told before may be from before a reset.
-        let purged = purged_gtids(&mut asked).await?;
-        let durable = from.inside.as_ref().map(crate::archive::ResumeInFile::link);
-        self.progress.set_durable(Durable {
-            position: durable.map(|link| Position { file: link.file, offset: link.end }),
-            commit: from.high_commit,
-        });
-        let word = if from.inside.is_none() { "archiving begins" } else { "archiving goes on" };
-        tracing::info!(
-            semi_sync = request.semi_sync, %server, version = %facts.version, %file, position, tls, server_id = request.server_id,
-            replica_uuid = %request.replica_uuid, archive = %archive.store().url(), "{word}"
-        );
-        let watch = watch::Watch {
-            archive: archive.clone(),
-            asked,
-            agent: agent.clone(),
-            server,
-            server_version: facts.version.to_string(),
-            oldest_file: binlogs.logs.first().map(|log| log.name.clone()),
-            progress: Arc::clone(&self.progress),
-            source: source.clone(),
-            silent: None,
-            warned: false,
-            ledger: self.ledger.clone(),
-            keeper: Arc::clone(&self.keeper),
-            stored: Stored::new(Arc::clone(&self.keeper)),
-            answer: None,
-            reset: None,
-        };
-        let voyage = Voyage {
-            stream,
-            server,
-            from,
-            purged,
-            archive,
-            recipients: recipients.clone(),
-            until: until.clone(),
-            progress: Arc::clone(&self.progress),
-            stop: self.stop.clone(),
-            semi_sync,
-            spool: self.keeper.spool().filter(|_| self.options.semi_sync.mode == SemiSyncMode::Spool),
-        };
-        Ok(Prepared { voyage, watch, guard })
-    }
-
-    /// Chooses where to go on, and records what broke.
-    async fn begin(&self, mut scene: Scene<'_>) -> Result<(Start, Binlogs)> {
-        let broken = self.manner().broken.take().map(|(kind, text)| Error::new(kind, text));
-        let (Beginning { start, anew, gap }, binlogs) = Box::pin(scene.choose(broken)).await?;
-        if let Some(gap) = &gap {
-            self.record(scene.archive, gap).await?;
-        }
-        self.manner().begun_behind_a_break = anew.then(|| self.progress.snapshot().chunks);
-        Ok((start, binlogs))
-    }
-
-    fn dump_request(&self, archive: &Archive, file: &BinlogFile, position: u64, by_gtid: bool) -> DumpRequest {
-        let RunOptions { agent, ship, .. } = &self.options;
-        DumpRequest {
-            server_id: agent.replica_server_id(archive.id()),
-            replica_uuid: agent.replica_uuid(archive.id()),
-            report_host: agent.report_host.clone(),
-            report_port: agent.report_port,
-            heartbeat: ship.heartbeat,
-            net_write_timeout_s: agent.net_write_timeout_s,
-            file: file.to_string(),
-            position,
-            by_gtid,
-            non_block: false,
-            register: true,
-            semi_sync: false,
-        }
-    }
-}
-
-struct Prepared {
-    voyage: Voyage,
-    watch: watch::Watch,
-    guard: Option<Guard>,
-}
-
-/// The dump of a semi-synchronous replica. By more frequent heartbeats the source notices soon that an agent has died, and
-/// waits no longer.
-fn as_waited_for(request: DumpRequest) -> DumpRequest {
-    DumpRequest { semi_sync: true, heartbeat: request.heartbeat.min(SEMI_SYNC_HEARTBEAT), ..request }
 }

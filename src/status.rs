@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::archive::{Archive, Beacon, FileState, History, Seam};
+use crate::archive::{Archive, Bases, Beacon, Drill, FileState, GapRecord, History, Seam};
 use crate::clock;
 use crate::config::Objectives;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::facts::binlog_status;
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, CommitTime, Position, ServerUuid, created_text};
+use crate::timeline::Lines;
 
 pub use bases::{ListedBase, UnreadableBase};
 pub use gaps::RecordedGap;
@@ -62,6 +63,11 @@ pub struct ServerStatus {
     pub lag: Lag,
     /// What can be replayed without a break, oldest first.
     pub ranges: Vec<Range>,
+    /// Every moment from here to the end can be restored, RFC 3339; `None` if no base backup leads to the end.
+    pub restorable_from: Option<String>,
+    /// The same, microseconds since 1970.
+    #[serde(skip)]
+    pub restorable_from_us: Option<u64>,
     /// What is missing between and inside files.
     pub gaps: Vec<Gap>,
     /// Files.
@@ -113,6 +119,8 @@ pub struct Gap {
     pub file: BinlogFile,
     /// What.
     pub problem: String,
+    /// Whether an agent has recorded the break that explains it.
+    pub recorded: bool,
 }
 
 /// One file in `list`.
@@ -163,12 +171,22 @@ fn time(commit: CommitTime) -> Option<String> {
     (!commit.is_none()).then(|| commit.rfc3339())
 }
 
+/// The report of `status`, and what it was made of.
+#[derive(Debug)]
+pub struct Survey {
+    /// The report.
+    pub report: StatusReport,
+    /// Base backups.
+    pub bases: Bases,
+    /// Drills, the oldest first.
+    pub drills: Vec<Drill>,
+}
+
 /// Makes the report of `status`, asking the server for its position if one is given, and judging the objectives.
-pub async fn status(
-    archive: &Archive,
-    source: Option<&SourceOptions>,
-    objectives: &Objectives,
-) -> Result<StatusReport> {
+///
+/// # Errors
+/// Those of reading the archive.
+pub async fn survey(archive: &Archive, source: Option<&SourceOptions>, objectives: &Objectives) -> Result<Survey> {
     let agents = archive.beacons().await?;
     let asked = match source {
         Some(source) => clock::with_timeout(ASK_LIMIT, ask(source)).await.and_then(|answer| {
@@ -178,23 +196,30 @@ pub async fn status(
         }),
         None => None,
     };
-    let mut servers = Vec::new();
+    let (gaps, bases, drills) = (archive.gaps().await?, archive.bases().await?, archive.drills().await?);
+    let mut histories = Vec::new();
     for server in archive.servers().await? {
-        let history = archive.history(&server).await?;
-        servers.push(server_status(&history, asked.as_ref(), &agents));
+        histories.push(archive.history(&server).await?);
+    }
+    let lines = Lines::of(&histories);
+    let mut servers = Vec::new();
+    for history in &histories {
+        let restorable_from_us = lines.restorable_from(history.server, &bases.complete)?;
+        servers.push(server_status(history, asked.as_ref(), &agents, &gaps, restorable_from_us));
     }
     servers.sort_by_key(|server| server.ranges.last().and_then(|range| range.last_commit.clone()));
     let identity = archive.identity();
-    Ok(StatusReport {
+    let report = StatusReport {
         schema: 1,
         url: archive.store().url(),
         archive: identity.archive.to_string(),
         created: identity.created.clone(),
-        recorded_gaps: gaps::recorded(archive).await?,
-        protection: protection::protection(archive, objectives, &servers).await?,
+        recorded_gaps: gaps::recorded(gaps, &bases.complete),
+        protection: protection::protection(&bases.complete, &drills, objectives, &servers),
         servers,
         agents,
-    })
+    };
+    Ok(Survey { report, bases, drills })
 }
 
 /// What the server says of itself.
@@ -214,7 +239,13 @@ async fn ask(source: &SourceOptions) -> Result<Answer> {
     Ok(Answer { server, position: Position { file, offset: status.position }, as_of_us })
 }
 
-fn server_status(history: &History, asked: Option<&Answer>, agents: &[Beacon]) -> ServerStatus {
+fn server_status(
+    history: &History,
+    asked: Option<&Answer>,
+    agents: &[Beacon],
+    records: &[GapRecord],
+    restorable_from_us: Option<u64>,
+) -> ServerStatus {
     let files = &history.files;
     let durable = history.position();
     let last_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
@@ -223,7 +254,9 @@ fn server_status(history: &History, asked: Option<&Answer>, agents: &[Beacon]) -
         lag: lag(history, durable.as_ref(), last_commit, asked, agents),
         durable,
         ranges: history.runs().iter().filter_map(|run| range(files.get(run.clone())?)).collect(),
-        gaps: gaps(files),
+        restorable_from: restorable_from_us.map(|us| CommitTime::from_micros(us).rfc3339()),
+        restorable_from_us,
+        gaps: gaps(files, records),
         files: files.len(),
         chunks: files.iter().map(|file| file.chunks.chunks.len()).sum(),
         raw_bytes: files.iter().map(FileState::contiguous_end).fold(0, u64::saturating_add),
@@ -245,11 +278,13 @@ fn range(run: &[FileState]) -> Option<Range> {
     })
 }
 
-fn gaps(files: &[FileState]) -> Vec<Gap> {
+fn gaps(files: &[FileState], records: &[GapRecord]) -> Vec<Gap> {
     let mut gaps = Vec::new();
     for (index, state) in files.iter().enumerate() {
         let file = &state.incarnation().file;
-        let mut add = |problem: String| gaps.push(Gap { file: file.clone(), problem });
+        let (server, incarnation) = (&state.chunks.server, state.incarnation());
+        let recorded = records.iter().any(|gap| gap.explains_seam(state));
+        let mut add = |problem: String| gaps.push(Gap { file: file.clone(), problem, recorded });
         match &state.seam {
             Seam::Joined | Seam::Branches { .. } | Seam::Pruned { .. } => {}
             // What is left of it goes with the next `prune`.
@@ -262,7 +297,8 @@ fn gaps(files: &[FileState]) -> Vec<Gap> {
             }
         }
         for hole in state.holes() {
-            add(format!("bytes {hole} are missing"));
+            let recorded = records.iter().any(|gap| gap.explains_hole(server, incarnation, hole.start()));
+            gaps.push(Gap { file: file.clone(), problem: format!("bytes {hole} are missing"), recorded });
         }
     }
     gaps

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod faults;
 pub mod key;
 pub mod memory;
+pub mod meter;
 mod open;
 mod read;
 pub mod retry;
@@ -116,7 +117,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 }
 
 /// What can go wrong in a store. The class decides whether a retry can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StoreErrorKind {
     /// No such object.
     NotFound,
@@ -137,6 +138,20 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::NoBucket => "no_bucket",
+            Self::Denied => "denied",
+            Self::Full => "full",
+            Self::Throttled => "throttled",
+            Self::Transient => "transient",
+            Self::Corrupt => "corrupt",
+            Self::Config => "config",
+        }
+    }
+
     /// Whether the same call, repeated, may succeed.
     pub fn is_retryable(self) -> bool {
         match self {

@@ -20,8 +20,26 @@ use crate::chunk::keys::Identities;
 use crate::error::{Error, Kind, Result};
 use crate::position::ServerUuid;
 
-/// Objects read at a time.
+/// Objects read at a time, where nothing else is done meanwhile.
 const READS_AT_A_TIME: usize = 4;
+
+/// How much of the machine a verification may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// As much as speeds it up.
+    Quick,
+    /// One object at a time, beside more important work: each thread that holds objects keeps memory of its own.
+    Gentle,
+}
+
+impl Manner {
+    fn reads(self) -> usize {
+        match self {
+            Self::Quick => READS_AT_A_TIME,
+            Self::Gentle => 1,
+        }
+    }
+}
 /// Findings kept; more are counted only.
 const FINDINGS_MAX: usize = 1000;
 
@@ -123,6 +141,7 @@ pub async fn verify(
     archive: &Archive,
     only: Option<ServerUuid>,
     keys: Option<&Identities>,
+    manner: Manner,
     on_bytes: OnBytes<'_>,
 ) -> Result<Report> {
     let mut report = Report { schema: 1, deep: keys.is_some(), ..Report::default() };
@@ -158,7 +177,7 @@ pub async fn verify(
             }
             match keys {
                 Some(keys) => deep::verify_file(archive, &chunks, keys, on_bytes, &mut report).await,
-                None => digests(archive, &chunks.chunks, on_bytes, &mut report).await,
+                None => digests(archive, &chunks.chunks, manner, on_bytes, &mut report).await,
             }
             match archive.file_state_of(chunks, before.as_ref()).await {
                 Ok(state) => {
@@ -181,17 +200,7 @@ fn seam(state: &FileState, has_former: bool, recorded: &[GapRecord], report: &mu
         Seam::Begins if !has_former => {}
         // What went on another way, and what is known and written down, is no news.
         Seam::Branches { .. } => report.breaks = report.breaks.saturating_add(1),
-        Seam::Begins if recorded.iter().any(|gap| gap.explains(&state.chunks.server, state.incarnation())) => {
-            report.breaks = report.breaks.saturating_add(1);
-        }
-        Seam::Missing { wanted, have }
-            if recorded.iter().any(|gap| gap.explains_hole(server, &wanted.incarnation(), *have)) =>
-        {
-            report.breaks = report.breaks.saturating_add(1);
-        }
-        Seam::Unknown if recorded.iter().any(|gap| gap.explains_hole(server, state.incarnation(), 0)) => {
-            report.breaks = report.breaks.saturating_add(1);
-        }
+        _ if recorded.iter().any(|gap| gap.explains_seam(state)) => report.breaks = report.breaks.saturating_add(1),
         Seam::Begins => report.add(Kind::Gap, what(), "does not say which file it follows: archiving began anew here"),
         Seam::Unknown => report.add(Kind::Gap, what(), "its first chunk is missing"),
         Seam::Missing { wanted, have } => {
@@ -203,16 +212,26 @@ fn seam(state: &FileState, has_former: bool, recorded: &[GapRecord], report: &mu
 }
 
 /// Reads every object and compares its digest.
-async fn digests(archive: &Archive, chunks: &[StoredChunk], on_bytes: OnBytes<'_>, report: &mut Report) {
+async fn digests(
+    archive: &Archive,
+    chunks: &[StoredChunk],
+    manner: Manner,
+    on_bytes: OnBytes<'_>,
+    report: &mut Report,
+) {
     let mut checks = stream::iter(chunks)
         .map(|chunk| async move {
             let object = archive.object(chunk).await?;
             on_bytes(chunk.object.size);
+            if manner == Manner::Gentle {
+                // Some milliseconds.
+                return OpenedChunk::check(&chunk.name, &object).map(|_| ());
+            }
             let name = chunk.name.clone();
             let checked = tokio::task::spawn_blocking(move || OpenedChunk::check(&name, &object)).await;
             checked.map_err(|panic| Error::failed("a thread broke down").source(panic))?.map(|_| ())
         })
-        .buffered(READS_AT_A_TIME);
+        .buffered(manner.reads());
     for chunk in chunks {
         match checks.next().await {
             Some(Err(error)) => report.add_error(chunk.name.to_string(), &error),

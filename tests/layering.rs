@@ -16,19 +16,17 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LAYERS: &[Layer] = &[
     Layer { modules: &["main"], peers: false },
     Layer { modules: &["cli", "fuzzing"], peers: false },
-    Layer {
-        modules: &["run", "export", "verify", "check", "status", "list", "serve", "drill", "prune", "find"],
-        peers: false,
-    },
+    Layer { modules: &["run", "export", "check", "serve", "drill", "find"], peers: false },
+    Layer { modules: &["status", "verify"], peers: false },
     Layer { modules: &["observe", "objective"], peers: false },
     Layer { modules: &["config"], peers: false },
-    Layer { modules: &["base", "restore", "retention"], peers: false },
+    Layer { modules: &["base", "restore", "retention", "notify"], peers: false },
     Layer { modules: &["ship", "timeline"], peers: false },
     Layer { modules: &["playback"], peers: false },
     Layer { modules: &["archive"], peers: false },
     Layer { modules: &["chunk", "store", "mysql"], peers: false },
     Layer { modules: &["retry"], peers: false },
-    Layer { modules: &["position", "clock", "threads", "simulation"], peers: true },
+    Layer { modules: &["position", "clock", "threads", "simulation", "schedule"], peers: true },
     Layer { modules: &["error"], peers: false },
 ];
 
@@ -307,7 +305,7 @@ fn imports_upward_and_sideways_are_caught() {
         "//! x\nuse crate::{error::Error, store::{Key, Store}};\n",
         "chunk uses its sibling store",
     );
-    catches("export.rs", "//! x\nuse crate::verify;\n", "export uses its sibling verify");
+    catches("export.rs", "//! x\nuse crate::find;\n", "export uses its sibling find");
     catches("novelty.rs", "//! x\nuse crate::error::Error;\n", "novelty has no layer");
     catches("main.rs", "//! x\nuse binvault::{cli, nowhere};\n", "nowhere has no layer");
 }

@@ -45,6 +45,18 @@ pub struct Beacon {
     /// What is durable in the agent's spool only; `None` where there is none.
     #[serde(default)]
     pub spool: Option<SpoolWord>,
+    /// When the agent last looked whether all of the archive is whole; `None` if it does not.
+    #[serde(default)]
+    pub verified: Option<VerifyWord>,
+}
+
+/// What came of looking whether all of an archive is whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyWord {
+    /// When it was begun, microseconds since 1970.
+    pub at_us: u64,
+    /// What is not; `None` if everything is.
+    pub problem: Option<String>,
 }
 
 impl Archive {

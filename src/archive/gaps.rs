@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Archive;
+use super::{Archive, FileState, Seam};
 use crate::error::Result;
 use crate::position::{CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 
@@ -94,6 +94,17 @@ impl GapRecord {
             && self.ends <= at
             && at < self.goes_on_at;
         self.server == *server && begun_us <= self.at_us && (self.ends == at || inside)
+    }
+
+    /// Whether it tells why a file does not join the one before it.
+    pub fn explains_seam(&self, file: &FileState) -> bool {
+        let (server, incarnation) = (&file.chunks.server, file.incarnation());
+        match &file.seam {
+            Seam::Begins => self.explains(server, incarnation),
+            Seam::Missing { wanted, have } => self.explains_hole(server, &wanted.incarnation(), *have),
+            Seam::Unknown => self.explains_hole(server, incarnation, 0),
+            Seam::Joined | Seam::Branches { .. } | Seam::Pruned { .. } | Seam::Remains => false,
+        }
     }
 
     /// Whether both are of one break.

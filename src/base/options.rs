@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::schedule::Schedule;
 use crate::error::{Error, Result};
+use crate::schedule::Schedule;
 
 /// Which engine takes a base backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::archive::Examined;
-use super::server::{expiry_s, raise_expiry, span};
+use super::server::{raise_expiry, span};
 use super::survey::Survey;
 use super::{Area, Finding};
 use crate::archive::{Archive, Continued, ResumeInFile, ResumePoint};
@@ -138,7 +138,7 @@ fn continuity(survey: &Survey, point: &ResumePoint, inside: &ResumeInFile) -> Fi
 fn closed_file(survey: &Survey, point: &ResumePoint, at: &str) -> Finding {
     const ID: &str = "archive-resume";
     let title = format!("the archive ends at {at}, files behind the server");
-    let Some(expiry) = expiry_s(&survey.facts) else {
+    let Some(expiry) = survey.facts.expiry_s() else {
         return Finding::ok(Area::Archive, ID, title).detail("the server purges nothing by age");
     };
     // The file was written at least until its last archived commit, and its age counts from its last byte.

@@ -183,7 +183,7 @@ fn quote(part: &str) -> String {
 }
 
 /// `name@host` as it must stand in a statement.
-fn quote_account(account: &str) -> String {
+pub(super) fn quote_account(account: &str) -> String {
     let (name, host) = account.rsplit_once('@').unwrap_or((account, "%"));
     format!("{}@{}", quote(name), quote(host))
 }

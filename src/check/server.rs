@@ -181,19 +181,6 @@ fn checksum(facts: &ServerFacts) -> Option<Finding> {
     )
 }
 
-/// How old a binlog may become before the server purges it, seconds; `None`: it never does.
-pub(super) fn expiry_s(facts: &ServerFacts) -> Option<u64> {
-    if facts.binlog_expire_logs_auto_purge == Some(false) {
-        return None;
-    }
-    if let Some(seconds) = facts.binlog_expire_logs_seconds.filter(|seconds| *seconds > 0) {
-        return Some(seconds);
-    }
-    let days = facts.expire_logs_days.filter(|days| *days > 0.0)?;
-    // Fractions of a day are MariaDB's; the values that a server takes fit.
-    std::time::Duration::try_from_secs_f64(days * 86_400.0).ok().map(|age| age.as_secs())
-}
-
 /// The statement that gives the agent time.
 pub(super) fn raise_expiry(facts: &ServerFacts) -> String {
     if facts.binlog_expire_logs_seconds.is_some() {
@@ -205,7 +192,7 @@ pub(super) fn raise_expiry(facts: &ServerFacts) -> String {
 
 fn expiry(facts: &ServerFacts) -> Finding {
     const ID: &str = "binlog-expiry";
-    let Some(seconds) = expiry_s(facts) else {
+    let Some(seconds) = facts.expiry_s() else {
         return Finding::ok(Area::Server, ID, "the server purges no binlog by age");
     };
     let title = format!("the server purges binlogs after {}", span(seconds));

@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use super::archive::open;
 use super::output;
-use crate::archive::{Beacon, SemiSyncWord};
+use crate::archive::{Beacon, SemiSyncWord, VerifyWord};
 use crate::clock;
 use crate::config::Config;
 use crate::error::Result;
@@ -41,7 +41,7 @@ pub(super) async fn status(config: &Config, args: &StatusArgs) -> Result<()> {
         None
     });
     let archive = open(config).await?;
-    let report = status::status(&archive, source.as_ref(), &config.objectives()).await?;
+    let report = status::survey(&archive, source.as_ref(), &config.objectives()).await?.report;
     if args.json {
         return output::json(&report);
     }
@@ -71,6 +71,13 @@ fn show_status(report: &StatusReport) {
             output::line(format!(
                 "spool    {what} were not in the store yet, the oldest of {oldest} ({dir}, at the agent)"
             ));
+        }
+        if let Some(VerifyWord { at_us, problem }) = &agent.verified {
+            let time = CommitTime::from_micros(*at_us).rfc3339();
+            match problem {
+                None => output::line(format!("verify   every object was whole at {time}")),
+                Some(problem) => output::line(format!("verify   NOT WHOLE at {time}: {problem}")),
+            }
         }
         if let Some(word) = &agent.semi_sync {
             show_semi_sync(word, agent);
@@ -137,8 +144,12 @@ fn show_server(server: &ServerStatus) {
         let to = range.last_commit.as_deref().unwrap_or("-");
         output::line(format!("range    {from} .. {to}   ({} .. {})", range.from, range.to));
     }
+    if let Some(from) = &server.restorable_from {
+        output::line(format!("restore  any moment from {from} on"));
+    }
     for gap in &server.gaps {
-        output::line(format!("GAP      {}: {}", gap.file, gap.problem));
+        let recorded = if gap.recorded { " (recorded, see BREAK)" } else { "" };
+        output::line(format!("GAP      {}: {}{recorded}", gap.file, gap.problem));
     }
     let ratio = server.raw_bytes.saturating_mul(10).checked_div(server.stored_bytes).unwrap_or(0);
     output::line(format!(

@@ -1,6 +1,7 @@
-//! Signals: the first SIGTERM or SIGINT asks to stop in good order, the second ends at once.
+//! Signals: the first SIGTERM or SIGINT asks to stop in good order, the second ends at once; SIGHUP asks to read the
+//! configuration again.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
@@ -31,4 +32,12 @@ pub(super) fn stop_token(promise: &'static str, rest: &'static str) -> Result<Ca
         std::process::exit(130);
     });
     Ok(token)
+}
+
+/// SIGHUP, as often as it comes.
+///
+/// # Errors
+/// If signals cannot be watched.
+pub(super) fn hangups() -> Result<Signal> {
+    signal(SignalKind::hangup()).map_err(|error| Error::failed("watch signals").source(error))
 }

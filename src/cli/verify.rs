@@ -9,7 +9,7 @@ use super::output;
 use crate::config::Config;
 use crate::error::Result;
 use crate::position::ServerUuid;
-use crate::verify::{Report, verify};
+use crate::verify::{Manner, Report, verify};
 
 /// `binvault verify`
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs) -> Result<()> {
     let keys = if args.deep { Some(args.keys.read(config)?) } else { None };
     let archive = open(config).await?;
     let bar = output::bar("verifying", 0);
-    let report = verify(&archive, args.server, keys.as_ref(), &|bytes| {
+    let report = verify(&archive, args.server, keys.as_ref(), Manner::Quick, &|bytes| {
         bar.inc_length(bytes);
         bar.inc(bytes);
     })

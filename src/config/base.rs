@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use super::values::{Lines, Size, Span};
 use super::{Config, values};
-use crate::base::{BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName, Schedule};
+use crate::base::{BaseOptions, CommandOptions, CoordinatesFrom, DdlRule, EngineName};
 use crate::error::{Error, Result};
+use crate::schedule::Schedule;
 
 /// `[base]`
 #[derive(Debug, Clone, Deserialize)]
@@ -150,10 +151,7 @@ impl Config {
         if max_rate.is_some_and(|rate| rate < 64 << 10) {
             return Err(Error::config("base.max_rate must be at least 64KiB, which is meant a second"));
         }
-        let schedule = match &base.schedule {
-            None => None,
-            Some(text) => Some(Schedule::new(text, base.time_zone.as_deref(), base.jitter.get(), &self.raw.agent.id)?),
-        };
+        let schedule = self.schedule("base.schedule", base.schedule.as_deref())?;
         Ok(BaseOptions {
             engine,
             mysqldump: base.mysqldump.clone(),
@@ -173,6 +171,13 @@ impl Config {
             spool_max: base.spool_max.get(),
             schedule,
         })
+    }
+
+    /// When something is due, by `setting`, in `base.time_zone` and with `base.jitter`.
+    pub(super) fn schedule(&self, setting: &str, expression: Option<&str>) -> Result<Option<Schedule>> {
+        let (base, agent) = (&self.raw.base, &self.raw.agent.id);
+        let read = |text| Schedule::new(setting, text, base.time_zone.as_deref(), base.jitter.get(), agent);
+        expression.map(read).transpose()
     }
 
     /// How a command's backup is put back, if that is configured.

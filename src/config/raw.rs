@@ -9,12 +9,15 @@ use serde::Deserialize;
 
 use super::base::RawBase;
 use super::metrics::RawMetrics;
+use super::notify::RawNotify;
+use super::purge_guard::RawPurgeGuard;
 use super::restore::{RawDrill, RawObjectives, RawRestore};
 use super::retention::RawRetention;
 use super::semi_sync::RawSemiSync;
 use super::serve::RawServe;
 use super::spool::RawSpool;
 use super::values::{Flag, Lines, Paths, SecretLines, Size, Span, de};
+use super::verify::RawVerify;
 use crate::mysql::TlsMode;
 
 /// The whole file.
@@ -43,10 +46,16 @@ pub struct RawConfig {
     pub objectives: RawObjectives,
     /// What is to be kept.
     pub retention: RawRetention,
+    /// Having the server's own binlogs purged.
+    pub purge_guard: RawPurgeGuard,
+    /// Looking whether all of it is whole.
+    pub verify: RawVerify,
     /// The archive as a replication source.
     pub serve: RawServe,
     /// Numbers for who watches.
     pub metrics: RawMetrics,
+    /// Whom to tell when something goes wrong.
+    pub notify: RawNotify,
     /// Logging.
     pub log: RawLog,
 }

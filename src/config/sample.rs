@@ -120,6 +120,16 @@ const REST: &str = r#"[agent]
 # weekly = 4                    # weeks,
 # monthly = 12                  # and months
 # grace = "1d"                  # longest restore: nothing goes that was needed so long ago
+# schedule = "30 4 * * *"       # cron, in base.time_zone: `run` prunes then; without it, only `binvault prune` does
+
+[purge_guard]                   # has the server's own binlogs purged when they are safe: docs/purge-guard.md
+# enabled = false               # needs BINLOG_ADMIN
+# min_age = "1d"                # how long ago a file must have been closed
+# keep_files = 2                # so many always stay
+# step = 2                      # at a time, each beacon_interval
+
+[verify]
+# schedule = "0 5 * * 0"        # cron: `run` reads all of the archive then and holds it against its digests; it costs a GET a chunk
 
 [serve]
 # listen = "127.0.0.1:3307"     # `binvault serve`: the archive as a replication source
@@ -133,7 +143,16 @@ const REST: &str = r#"[agent]
 # poll_interval = "2s"          # how often the archive is looked at
 
 [metrics]
-# listen = "127.0.0.1:9188"     # `binvault run` tells its numbers there, to anybody: docs/metrics.md
+# listen = "127.0.0.1:9188"     # `run` shows its status page there, and its metrics, to anybody: docs/metrics.md
+# survey_interval = "10m"       # how often the archive is looked at for them
+# storage_price = 0.023         # of a GiB and month,
+# put_price = 0.005             # and of 1000 PUTs: for the estimate of what the archive costs
+
+[notify]                        # a message when something goes wrong, and when it is well again: docs/notify.md
+# url_file = "/etc/binvault/hook"   # or url: the web hook; it is a secret
+# template = "json"             # or "slack"
+# min_interval = "5m"           # between two messages of a kind
+# ca_file = "/etc/binvault/hook-ca.pem"
 
 [log]
 # format = "text"               # or "json"

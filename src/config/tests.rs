@@ -188,3 +188,21 @@ fn commits_wait_only_where_that_is_said() {
         assert!(error.chain().contains(wanted), "{wanted}: {}", error.chain());
     }
 }
+
+/// `docs/configuration.md` holds the sample; `BINVAULT_UPDATE=1` writes it anew.
+#[test]
+fn the_documentation_has_every_setting() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once("```toml\n").unwrap();
+    let (was, tail) = rest.split_once("```\n").unwrap();
+    let is = sample("mysql://binvault@127.0.0.1:3306", "s3://bucket/prefix", "age1…");
+    if std::env::var_os("BINVAULT_UPDATE").is_some() {
+        std::fs::write(&path, format!("{head}```toml\n{is}```\n{tail}")).unwrap();
+        return;
+    }
+    assert!(
+        was == is,
+        "docs/configuration.md is not what `binvault init` writes: BINVAULT_UPDATE=1 cargo test --lib config"
+    );
+}

@@ -100,10 +100,12 @@ impl<'de> Deserialize<'de> for Number {
         #[serde(untagged)]
         enum Either {
             Number(i64),
+            Fraction(f64),
             Text(String),
         }
         Either::deserialize(from).map(|either| match either {
             Either::Number(number) => Self(number.to_string()),
+            Either::Fraction(number) => Self(number.to_string()),
             Either::Text(text) => Self(text),
         })
     }

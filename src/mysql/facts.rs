@@ -127,6 +127,19 @@ impl ServerFacts {
         SemiSyncSettings::from_variables(&self.variables)
     }
 
+    /// How old a binlog may become before the server purges it, seconds; `None`: it never does.
+    pub fn expiry_s(&self) -> Option<u64> {
+        if self.binlog_expire_logs_auto_purge == Some(false) {
+            return None;
+        }
+        if let Some(seconds) = self.binlog_expire_logs_seconds.filter(|seconds| *seconds > 0) {
+            return Some(seconds);
+        }
+        let days = self.expire_logs_days.filter(|days| *days > 0.0)?;
+        // Fractions of a day are MariaDB's; the values that a server takes fit.
+        std::time::Duration::try_from_secs_f64(days * 86_400.0).ok().map(|age| age.as_secs())
+    }
+
     /// Asks for everything: four questions.
     ///
     /// # Errors

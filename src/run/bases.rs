@@ -14,13 +14,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::sight::Sight;
 use super::{PROGRAM, RunOptions};
 use crate::archive::Archive;
-use crate::base::{BaseJob, Progress, Schedule};
+use crate::base::{BaseJob, Progress};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::members::primary;
 use crate::retry::{self, RetryOptions};
+use crate::schedule::Schedule;
 use crate::store::open as open_store;
 
 /// After trouble in finding out what is due: the longest pause, in milliseconds.
@@ -32,68 +34,104 @@ const UPLOADS_MAX: usize = 2;
 /// Between two tries to take one behind a gap, microseconds.
 const GAP_PAUSE_US: u64 = 600_000_000;
 
-/// Takes base backups as they come due, until `stop`. Never ends before; without a schedule it only waits.
-pub(super) async fn run(options: &RunOptions, stop: &CancellationToken, gap_found: &Notify) {
-    let schedule = options.base.as_ref().and_then(|base| base.schedule.clone());
-    let Some(schedule) = schedule.filter(|_| !options.once) else { return stop.cancelled().await };
-    let mut delays =
-        retry::Schedule::new(&RetryOptions { first_ms: 500, max_ms: LOOK_AGAIN_MAX_MS, ..RetryOptions::default() });
-    // Due times before this have been tried, with or without success.
-    let mut tried_until = 0;
-    while !stop.is_cancelled() {
-        match Box::pin(one(options, &schedule, tried_until, stop, gap_found)).await {
-            Ok(tried) => {
-                tried_until = tried_until.max(tried);
-                delays.reset();
-            }
-            Err(error) => {
-                // At the very start there may be no archive yet: the agent makes it.
-                tracing::debug!(error = %error.chain(), "when the next base backup is due cannot be told yet");
-                stop.run_until_cancelled(clock::sleep(delays.next_delay())).await;
-            }
-        }
-    }
+/// Takes base backups as they come due.
+pub(super) struct Keeping<'a> {
+    pub(super) options: &'a RunOptions,
+    pub(super) stop: &'a CancellationToken,
+    /// Wakes it when a gap was recorded.
+    pub(super) gap_found: &'a Notify,
+    pub(super) sight: &'a Sight,
 }
 
-/// Waits for the next one to be due and takes it. Gives the time before which all due times are done with.
-async fn one(
-    options: &RunOptions,
-    schedule: &Schedule,
-    tried_until: u64,
-    stop: &CancellationToken,
-    gap_found: &Notify,
-) -> Result<u64> {
-    // The agent itself makes the archive; until then there is nothing to put a base backup into.
-    let store = open_store(&options.store, stop).await?;
-    let archive = Archive::open(store, false).await?;
-    let newest = newest(&archive).await?;
-    let now = clock::now_us();
-    let gap = archive.gaps().await?.iter().rfind(|gap| gap.is_loss()).map(|gap| gap.at_us);
-    let (due, begins) = match (behind_a_gap(gap, newest, tried_until), due(schedule, newest, tried_until, now)) {
-        (Some(at), due) if due.is_none_or(|due| at < due) => {
-            tracing::info!("a base backup is taken behind the gap, out of turn");
-            (at, at)
+impl Keeping<'_> {
+    /// Until `stop`. Never ends before; without a schedule it only waits.
+    pub(super) async fn run(&self) {
+        let schedule = self.options.base.as_ref().and_then(|base| base.schedule.clone());
+        let Some(schedule) = schedule.filter(|_| !self.options.once) else { return self.stop.cancelled().await };
+        let mut delays =
+            retry::Schedule::new(&RetryOptions { first_ms: 500, max_ms: LOOK_AGAIN_MAX_MS, ..RetryOptions::default() });
+        // Due times before this have been tried, with or without success.
+        let mut tried_until = 0;
+        while !self.stop.is_cancelled() {
+            match Box::pin(self.one(&schedule, tried_until)).await {
+                Ok(tried) => {
+                    tried_until = tried_until.max(tried);
+                    delays.reset();
+                }
+                Err(error) => {
+                    // At the very start there may be no archive yet: the agent makes it.
+                    tracing::debug!(error = %error.chain(), "when the next base backup is due cannot be told yet");
+                    self.stop.run_until_cancelled(clock::sleep(delays.next_delay())).await;
+                }
+            }
         }
-        (_, Some(due)) => (due, due.saturating_add(u64::try_from(schedule.jitter_at(due).as_micros()).unwrap_or(0))),
-        (_, None) => {
-            tracing::warn!("the schedule of base backups has no next time");
-            stop.cancelled().await;
-            return Ok(now);
+    }
+
+    /// Waits for the next one to be due and takes it. Gives the time before which all due times are done with.
+    async fn one(&self, schedule: &Schedule, tried_until: u64) -> Result<u64> {
+        // The agent itself makes the archive; until then there is nothing to put a base backup into.
+        let store = open_store(&self.options.store, self.stop).await?;
+        let archive = Archive::open(store, false).await?;
+        let newest = newest(&archive).await?;
+        let now = clock::now_us();
+        let gap = archive.gaps().await?.iter().rfind(|gap| gap.is_loss()).map(|gap| gap.at_us);
+        let (due, begins) = match (behind_a_gap(gap, newest, tried_until), due(schedule, newest, tried_until, now)) {
+            (Some(at), due) if due.is_none_or(|due| at < due) => {
+                tracing::info!("a base backup is taken behind the gap, out of turn");
+                (at, at)
+            }
+            (_, Some(due)) => (due, schedule.begins(due)),
+            (_, None) => {
+                tracing::warn!("the schedule of base backups has no next time");
+                self.stop.cancelled().await;
+                return Ok(now);
+            }
+        };
+        tracing::debug!(in_seconds = begins.saturating_sub(now) / 1_000_000, "the next base backup is due");
+        self.sight.seen().base_due_us = Some(begins);
+        tokio::select! {
+            came = sleep_until(begins, self.stop) => if !came {
+                return Ok(tried_until);
+            },
+            () = self.gap_found.notified() => return Ok(tried_until),
         }
-    };
-    tracing::debug!(in_seconds = begins.saturating_sub(now) / 1_000_000, "the next base backup is due");
-    tokio::select! {
-        came = sleep_until(begins, stop) => if !came {
-            return Ok(tried_until);
-        },
-        () = gap_found.notified() => return Ok(tried_until),
+        if self::newest(&archive).await?.is_some_and(|started| started >= due) {
+            tracing::info!("another agent took the base backup that was due");
+            return Ok(due);
+        }
+        match self.take(archive).await {
+            Ok(()) => self.sight.seen().bases.done(),
+            Err(error) if self.stop.is_cancelled() => tracing::debug!(error = %error.chain(), "stopped"),
+            Err(error) => self.report(&error),
+        }
+        self.sight.archive_changed.notify_one();
+        Ok(clock::now_us())
     }
-    if self::newest(&archive).await?.is_some_and(|started| started >= due) {
-        tracing::info!("another agent took the base backup that was due");
-        return Ok(due);
+
+    async fn take(&self, archive: Archive) -> Result<()> {
+        let Some(base) = self.options.base.clone() else { return Ok(()) };
+        let job = BaseJob {
+            source: primary(&self.options.source, PROGRAM).await?,
+            archive,
+            recipients: self.options.recipients.clone(),
+            options: base,
+            compress: self.options.ship.compress,
+            uploads: self.options.ship.uploads.min(UPLOADS_MAX),
+        };
+        job.take(&Arc::new(Progress::default()), self.stop).await.map(drop)
     }
-    take(options, archive, stop).await;
-    Ok(clock::now_us())
+
+    fn report(&self, error: &Error) {
+        let hint = error.hint_text().unwrap_or("");
+        if error.kind() == Kind::Clash {
+            tracing::warn!(error = %error.chain(), hint, "the scheduled base backup was left to another");
+            return;
+        }
+        tracing::error!(
+            error = %error.chain(), hint, "the scheduled base backup failed; archiving goes on, the next try is when the next is due"
+        );
+        self.sight.seen().bases.failed(error.chain(), error.hint_text().map(str::to_owned));
+    }
 }
 
 /// When the newest base backup was begun, microseconds since 1970.
@@ -120,7 +158,7 @@ fn due(schedule: &Schedule, newest: Option<u64>, tried_until: u64, now: u64) -> 
 }
 
 /// Waits for a moment of the wall clock. `false`: told to stop.
-async fn sleep_until(moment_us: u64, stop: &CancellationToken) -> bool {
+pub(super) async fn sleep_until(moment_us: u64, stop: &CancellationToken) -> bool {
     loop {
         let left = Duration::from_micros(moment_us.saturating_sub(clock::now_us()));
         if left.is_zero() {
@@ -132,39 +170,6 @@ async fn sleep_until(moment_us: u64, stop: &CancellationToken) -> bool {
     }
 }
 
-async fn take(options: &RunOptions, archive: Archive, stop: &CancellationToken) {
-    let Some(base) = options.base.clone() else { return };
-    let source = match primary(&options.source, PROGRAM).await {
-        Ok(source) => source,
-        Err(error) => return report(&error),
-    };
-    let job = BaseJob {
-        source,
-        archive,
-        recipients: options.recipients.clone(),
-        options: base,
-        compress: options.ship.compress,
-        uploads: options.ship.uploads.min(UPLOADS_MAX),
-    };
-    let progress = Arc::new(Progress::default());
-    if let Err(error) = job.take(&progress, stop).await
-        && !stop.is_cancelled()
-    {
-        report(&error);
-    }
-}
-
-fn report(error: &Error) {
-    let hint = error.hint_text().unwrap_or("");
-    if error.kind() == Kind::Clash {
-        tracing::warn!(error = %error.chain(), hint, "the scheduled base backup was left to another");
-    } else {
-        tracing::error!(
-            error = %error.chain(), hint, "the scheduled base backup failed; archiving goes on, the next try is when the next is due"
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +177,7 @@ mod tests {
     const HOUR: u64 = 3_600_000_000;
 
     fn hourly() -> Schedule {
-        Schedule::new("@hourly", Some("UTC"), Duration::ZERO, "main").unwrap()
+        Schedule::new("base.schedule", "@hourly", Some("UTC"), Duration::ZERO, "main").unwrap()
     }
 
     #[test]

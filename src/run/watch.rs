@@ -7,17 +7,21 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::PROGRAM;
+use super::purge::purge;
+use super::sight::Sight;
 use super::spool::{Keeper, Stored};
+use super::start::plain_size;
 use super::survey::parse_file;
 use crate::archive::{Archive, Beacon};
 use crate::chunk::FORMAT_VERSION;
 use crate::clock::{self, Instant};
-use crate::config::AgentOptions;
+use crate::config::{AgentOptions, PurgeOptions};
 use crate::error::{Error, Kind, Result};
-use crate::mysql::facts::{binary_logs, binlog_status};
+use crate::mysql::facts::{BinaryLog, binary_logs, binlog_status};
 use crate::mysql::members::{primary, takes_writes};
 use crate::mysql::{Connection, SourceOptions};
-use crate::position::{Position, ServerUuid};
+use crate::observe::Answered;
+use crate::position::{BinlogFile, Position, ServerUuid};
 use crate::ship::{Ledger, Progress};
 use crate::simulation::{Bug, planted};
 
@@ -35,7 +39,13 @@ pub(super) struct Watch {
     pub(super) agent: AgentOptions,
     pub(super) server: ServerUuid,
     pub(super) server_version: String,
-    pub(super) oldest_file: Option<String>,
+    /// The server's binlogs, when they were last asked for.
+    pub(super) logs: Vec<BinaryLog>,
+    /// How old one may become.
+    pub(super) expiry_s: Option<u64>,
+    /// What may be purged on the server.
+    pub(super) purge: Option<PurgeOptions>,
+    pub(super) sight: Arc<Sight>,
     pub(super) progress: Arc<Progress>,
     pub(super) source: SourceOptions,
     pub(super) ledger: Option<Arc<Ledger>>,
@@ -89,6 +99,7 @@ impl Watch {
                     tracing::debug!(error = %error.chain(), "the server's binlogs could not be asked for");
                 }
                 end.run_until_cancelled(clock::with_timeout(BEACON_LIMIT, self.beacon(false))).await;
+                end.run_until_cancelled(Box::pin(self.purge())).await;
                 beacon_due = now.checked_add(self.agent.beacon_interval).unwrap_or(now);
             }
             let paused = async {
@@ -131,9 +142,31 @@ impl Watch {
                 self.reset = Some(Error::new(Kind::Diverged, message));
             }
             self.listen(&position);
+            self.show(&position, as_of_us).await?;
             self.answer = Some(Answer { position, as_of_us });
         }
         self.look_round().await
+    }
+
+    /// Shows what the server said to who watches.
+    async fn show(&mut self, position: &Position, as_of_us: u64) -> Result<()> {
+        let durable = self.progress.durable().position;
+        let known = |logs: &[BinaryLog]| logs.iter().any(|log| log.name == position.file.as_str());
+        if durable.as_ref().is_some_and(|durable| durable.file != position.file) && !known(&self.logs) {
+            self.logs = binary_logs(&mut self.asked).await?;
+        }
+        let answered = Answered {
+            lag_bytes: durable.as_ref().and_then(|durable| lag_bytes(durable, position, &self.logs)),
+            margin_files: durable.as_ref().map(|durable| margin_files(durable, &self.logs)),
+            position: position.clone(),
+            as_of_us,
+            expiry_s: self.expiry_s,
+        };
+        let mut seen = self.sight.seen();
+        seen.answered = Some(answered);
+        seen.server = Some(self.server);
+        seen.server_version = Some(self.server_version.clone());
+        Ok(())
     }
 
     /// A server that was reset leaves the stream open and silent, and may have written more than before when it is asked
@@ -172,9 +205,10 @@ impl Watch {
     async fn look_ahead(&mut self) -> Result<()> {
         let Some(durable) = self.progress.durable().position else { return Ok(()) };
         let logs = binary_logs(&mut self.asked).await?;
-        self.oldest_file = logs.first().map(|log| log.name.clone());
-        let Some(oldest) = logs.first().map(|log| parse_file(&log.name)).transpose()? else { return Ok(()) };
-        let is_next = logs.len() > 1 && durable.file.base() == oldest.base() && durable.file <= oldest;
+        let several = logs.len() > 1;
+        self.logs = logs;
+        let Some(oldest) = self.logs.first().map(|log| parse_file(&log.name)).transpose()? else { return Ok(()) };
+        let is_next = several && durable.file.base() == oldest.base() && durable.file <= oldest;
         if is_next && !self.warned {
             tracing::warn!(
                 %durable, %oldest,
@@ -183,6 +217,27 @@ impl Watch {
         }
         self.warned = is_next;
         Ok(())
+    }
+
+    /// Has the server's binlogs purged that are safe in the store, where that is wanted.
+    async fn purge(&mut self) {
+        let (Some(options), Some(stored)) = (self.purge, self.stored.behind(self.progress.durable().position)) else {
+            return;
+        };
+        let purged = purge(&options, &self.archive, &mut self.asked, self.server, &stored, &self.logs).await;
+        let mut seen = self.sight.seen();
+        let total = seen.guard_purged.get_or_insert_default();
+        match purged {
+            Ok(files) => {
+                *total = total.saturating_add(files);
+                seen.guard.done();
+            }
+            Err(error) => {
+                let hint = "GRANT BINLOG_ADMIN ON *.* TO the agent's account, or set purge_guard.enabled = false";
+                tracing::warn!(error = %error.chain(), hint, "the purge guard could not have binlogs purged");
+                seen.guard.failed(error.chain(), Some(hint.to_owned()));
+            }
+        }
     }
 
     /// Says once when the archive has caught up, and once when it has fallen behind again.
@@ -212,16 +267,41 @@ impl Watch {
             durable,
             server_position: answer.map(|answer| answer.position.clone()),
             as_of_us: answer.map_or(0, |answer| answer.as_of_us),
-            oldest_file: self.oldest_file.clone(),
+            oldest_file: self.logs.first().map(|log| log.name.clone()),
             stopped,
             version: env!("CARGO_PKG_VERSION").into(),
             semi_sync: self.ledger.as_ref().map(|ledger| ledger.word()),
             spool: self.keeper.word(),
+            verified: self.sight.seen().verified.clone(),
         };
         if let Err(error) = self.archive.put_beacon(&beacon).await {
             tracing::warn!(error = %error.chain(), "the beacon could not be written");
         }
     }
+}
+
+/// Bytes from `durable` to `end` in a server's files; `None` if one of them is unknown. Pure.
+fn lag_bytes(durable: &Position, end: &Position, logs: &[BinaryLog]) -> Option<u64> {
+    if durable >= end {
+        return Some(0);
+    }
+    if durable.file == end.file {
+        return end.offset.checked_sub(durable.offset);
+    }
+    let files: Vec<(BinlogFile, u64)> =
+        logs.iter().filter_map(|log| Some((parse_file(&log.name).ok()?, plain_size(log)))).collect();
+    let (_, first) = files.iter().find(|(file, _)| *file == durable.file)?;
+    let between = files.iter().filter(|(file, _)| *file > durable.file && *file < end.file);
+    let between = between.fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
+    Some(first.saturating_sub(durable.offset).saturating_add(between).saturating_add(end.offset))
+}
+
+/// Files that the server has and that are durable as a whole. Pure.
+fn margin_files(durable: &Position, logs: &[BinaryLog]) -> u64 {
+    let before = |log: &&BinaryLog| {
+        parse_file(&log.name).is_ok_and(|file| file.base() == durable.file.base() && file < durable.file)
+    };
+    logs.iter().filter(before).count() as u64
 }
 
 /// Waits for a change; for ever without anything to follow.
@@ -232,4 +312,27 @@ async fn changed(changes: &mut Option<watch::Receiver<()>>) {
         return;
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(file: &str, offset: u64) -> Position {
+        Position { file: BinlogFile::new(file).unwrap(), offset }
+    }
+
+    #[test]
+    fn what_is_not_durable_is_counted_over_the_servers_files() {
+        let log = |name: &str, size| BinaryLog { name: name.into(), size, encrypted: None };
+        let logs = [log("b.000001", 100), log("b.000002", 200), log("b.000003", 300), log("b.000004", 40)];
+        let lag = |durable, end| lag_bytes(&durable, &end, &logs);
+        assert_eq!(lag(at("b.000004", 50), at("b.000004", 50)), Some(0));
+        assert_eq!(lag(at("b.000004", 20), at("b.000004", 50)), Some(30));
+        assert_eq!(lag(at("b.000002", 150), at("b.000004", 50)), Some(50 + 300 + 50));
+        assert_eq!(lag(at("b.000009", 150), at("b.000010", 50)), None, "of a file that is not listed");
+        assert_eq!(margin_files(&at("b.000003", 4), &logs), 2);
+        assert_eq!(margin_files(&at("b.000001", 4), &logs), 0);
+        assert_eq!(margin_files(&at("a.000003", 4), &logs), 0, "of other names");
+    }
 }

@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::failpoint;
 use super::pieces::Pieces;
-use super::progress::{Durable, Progress};
+use super::progress::Progress;
 use super::semi_sync::SemiSync;
 use crate::chunk::ChunkMeta;
 use crate::error::{Error, Result};
@@ -44,16 +44,14 @@ pub(super) async fn run(
         if let Some(semi_sync) = &semi_sync {
             semi_sync.committed(&meta);
         }
-        let position = Position { file: meta.file.clone(), offset: meta.end };
         if let Some(pieces) = &pieces {
-            pieces.covered(&position).await?;
+            pieces.covered(&Position { file: meta.file.clone(), offset: meta.end }).await?;
         }
         tracing::debug!(
             file = %meta.file, start = meta.start, end = meta.end, object_bytes, transactions = meta.transactions,
             "chunk durable"
         );
-        let durable = Durable { position: Some(position), commit: meta.high_commit_us };
-        progress.committed(durable, meta.end.saturating_sub(meta.start), object_bytes, meta.transactions);
+        progress.committed(&meta, object_bytes);
     }
     Ok(())
 }

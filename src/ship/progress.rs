@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
 
+use crate::chunk::ChunkMeta;
 use crate::clock::{self, Instant};
 use crate::position::{CommitTime, Position};
 
@@ -39,6 +41,10 @@ pub struct Progress {
     chunks: AtomicU64,
     transactions: AtomicU64,
     blocked_us: [AtomicU64; 3],
+    /// Raw bytes of each chunk made durable.
+    pub chunk_bytes: Histogram,
+    /// For each chunk made durable that has a commit: the age of its first one by then, seconds.
+    pub commit_to_durable: Histogram,
 }
 
 /// The counters at one moment.
@@ -69,6 +75,9 @@ impl Default for Progress {
             chunks: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             blocked_us: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)],
+            // A few commits to the largest chunk.
+            chunk_bytes: Histogram::new(exponential_buckets(256.0, 4.0, 9)),
+            commit_to_durable: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
         }
     }
 }
@@ -116,12 +125,20 @@ impl Progress {
         self.reached[1].store(offset, Ordering::Relaxed);
     }
 
-    pub(super) fn committed(&self, durable: Durable, raw_bytes: u64, stored_bytes: u64, transactions: u64) {
+    /// A chunk is durable, and everything before it.
+    pub(super) fn committed(&self, meta: &ChunkMeta, stored_bytes: u64) {
+        let raw_bytes = meta.end.saturating_sub(meta.start);
         self.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
         self.stored_bytes.fetch_add(stored_bytes, Ordering::Relaxed);
         self.chunks.fetch_add(1, Ordering::Relaxed);
-        self.transactions.fetch_add(transactions, Ordering::Relaxed);
-        self.durable.send_replace(durable);
+        self.transactions.fetch_add(meta.transactions, Ordering::Relaxed);
+        self.chunk_bytes.observe(raw_bytes as f64);
+        if !meta.first_commit_us.is_none() {
+            let age = Duration::from_micros(clock::now_us().saturating_sub(meta.first_commit_us.micros()));
+            self.commit_to_durable.observe(age.as_secs_f64());
+        }
+        let position = Position { file: meta.file.clone(), offset: meta.end };
+        self.durable.send_replace(Durable { position: Some(position), commit: meta.high_commit_us });
     }
 
     /// Adds the time since `from` to what a stage spent waiting.

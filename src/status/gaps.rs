@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use crate::archive::{Archive, BreakKind, GapRecord};
-use crate::error::Result;
+use crate::archive::{BaseManifest, BreakKind, GapRecord};
 use crate::position::{GtidSet, Position, ServerUuid};
 
 /// A break in the history.
@@ -35,13 +34,9 @@ pub struct RecordedGap {
     pub base_behind: bool,
 }
 
-/// Reads them.
-pub(super) async fn recorded(archive: &Archive) -> Result<Vec<RecordedGap>> {
-    let gaps = archive.gaps().await?;
-    if gaps.is_empty() {
-        return Ok(Vec::new());
-    }
-    let newest_base = archive.bases().await?.complete.last().map(|base| base.started_us);
+/// Tells them, beside the finished base backups, the oldest first.
+pub(super) fn recorded(gaps: Vec<GapRecord>, bases: &[BaseManifest]) -> Vec<RecordedGap> {
+    let newest_base = bases.last().map(|base| base.started_us);
     let told = |gap: GapRecord| RecordedGap {
         at: gap.at(),
         is_loss: gap.is_loss(),
@@ -56,5 +51,5 @@ pub(super) async fn recorded(archive: &Archive) -> Result<Vec<RecordedGap>> {
         missing: gap.missing,
         lost: gap.lost,
     };
-    Ok(gaps.into_iter().map(told).collect())
+    gaps.into_iter().map(told).collect()
 }

@@ -1,11 +1,10 @@
-//! What the archive is good for: base backups, the last restore that was proven, the objectives. Pure but for the reading.
+//! What the archive is good for: base backups, the last restore that was proven, the objectives. Pure.
 
 use serde::Serialize;
 
 use super::ServerStatus;
-use crate::archive::{Archive, BaseManifest, Drill};
+use crate::archive::{BaseManifest, Drill};
 use crate::config::Objectives;
-use crate::error::Result;
 use crate::objective::{MeasuredLag, Objective, judge};
 use crate::position::{CommitTime, Position};
 
@@ -74,22 +73,21 @@ fn drill_summary(drill: &Drill) -> DrillSummary {
     }
 }
 
-/// Reads and judges.
-pub(super) async fn protection(
-    archive: &Archive,
+/// Judges.
+pub(super) fn protection(
+    bases: &[BaseManifest],
+    drills: &[Drill],
     objectives: &Objectives,
     servers: &[ServerStatus],
-) -> Result<Protection> {
-    let bases = archive.bases().await?;
-    let drills = archive.drills().await?;
+) -> Protection {
     let verified = drills.iter().rev().find(|drill| drill.ok);
-    Ok(Protection {
-        bases: bases.complete.len(),
-        newest_base: bases.complete.last().map(base_summary),
+    Protection {
+        bases: bases.len(),
+        newest_base: bases.last().map(base_summary),
         verified: verified.map(drill_summary),
         last_drill: drills.last().map(drill_summary),
         objectives: judge(objectives, servers.last().and_then(measured).as_ref(), verified),
-    })
+    }
 }
 
 /// The lag of a server, as an objective is judged by it.

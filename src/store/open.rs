@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::disk::{DiskOptions, DiskStore};
 use super::memory::MemoryStore;
+use super::meter::Meter;
 use super::retry::Retrying;
 use super::s3::{S3Options, S3Store};
 use super::{SharedStore, StoreError, StoreErrorKind};
@@ -24,6 +25,8 @@ pub struct StoreOptions {
     pub retry: RetryOptions,
     /// Limit on one try of one call, in milliseconds. It bounds how long a store that hangs is believed.
     pub call_timeout_ms: u64,
+    /// Where calls are counted.
+    pub meter: Meter,
 }
 
 impl Default for StoreOptions {
@@ -34,6 +37,7 @@ impl Default for StoreOptions {
             disk: DiskOptions::default(),
             retry: RetryOptions::default(),
             call_timeout_ms: 120_000,
+            meter: Meter::default(),
         }
     }
 }
@@ -55,7 +59,8 @@ pub async fn open(options: &StoreOptions, cancel: &CancellationToken) -> Result<
             Arc::new(S3Store::open(s3).await?)
         }
     };
-    Ok(Arc::new(Retrying::new(store, options.retry.clone(), options.call_timeout_ms, cancel.clone())))
+    let retrying = Retrying::new(store, options.retry.clone(), options.call_timeout_ms, cancel.clone());
+    Ok(Arc::new(retrying.counted(options.meter.clone())))
 }
 
 #[derive(Debug, PartialEq, Eq)]

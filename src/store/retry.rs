@@ -1,18 +1,20 @@
 //! A store that tries again: what can pass is retried by the schedule, what looks done is checked.
 //!
-//! Owns: the limit on the time of one call, the retries, and the checks that an answer is whole.
+//! Owns: the limit on the time of one call, the retries, their count, and the checks that an answer is whole.
 //!
 //! Invariants: a `put_new` that was retried after an unknown outcome and then finds the name taken is still right,
 //! because names carry digests; yet the size is compared, and a difference is `Corrupt`. A `get_range` that gives fewer
 //! bytes than the object has in that range is never returned.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::meter::{Meter, Operation};
 use super::{Key, ListDepth, ListPage, ObjectMeta, Put, SharedStore, Store, StoreError, StoreErrorKind};
 use crate::clock;
 use crate::retry::{RetryOptions, Stopped, retry};
@@ -24,25 +26,45 @@ pub struct Retrying {
     options: RetryOptions,
     call_timeout: Duration,
     cancel: CancellationToken,
+    meter: Meter,
 }
 
 impl Retrying {
     /// `call_timeout_ms` limits each single try. `cancel` ends every call at once, with an error: it is for the
     /// moment when nobody waits for the store any more, not for the begin of an orderly end.
     pub fn new(inner: SharedStore, options: RetryOptions, call_timeout_ms: u64, cancel: CancellationToken) -> Self {
-        Self { inner, options, call_timeout: Duration::from_millis(call_timeout_ms.max(1)), cancel }
+        let call_timeout = Duration::from_millis(call_timeout_ms.max(1));
+        Self { inner, options, call_timeout, cancel, meter: Meter::default() }
     }
 
-    async fn run<T, Fut>(&self, describe: impl Fn() -> String, op: impl Fn() -> Fut) -> Result<T, StoreError>
+    /// Counts its tries there.
+    #[must_use]
+    pub fn counted(self, meter: Meter) -> Self {
+        Self { meter, ..self }
+    }
+
+    /// `operation` is what the tries are counted as, if they are.
+    async fn run<T, Fut>(
+        &self,
+        operation: Option<Operation>,
+        describe: impl Fn() -> String,
+        op: impl Fn() -> Fut,
+    ) -> Result<T, StoreError>
     where
         Fut: Future<Output = Result<T, StoreError>>,
     {
+        let tries = AtomicU32::new(0);
         let limited = || async {
-            clock::with_timeout(self.call_timeout, op()).await.unwrap_or_else(|| {
+            let (since, again) = (clock::monotonic(), tries.fetch_add(1, Ordering::Relaxed) > 0);
+            let result = clock::with_timeout(self.call_timeout, op()).await.unwrap_or_else(|| {
                 let limit_ms = self.call_timeout.as_millis();
                 let message = format!("{}: no answer within {limit_ms} ms", describe());
                 Err(StoreError::new(StoreErrorKind::Transient, message))
-            })
+            });
+            if let Some(operation) = operation {
+                self.meter.tried(operation, since.elapsed(), again, result.as_ref().err());
+            }
+            result
         };
         let retryable = |error: &StoreError| error.kind.is_retryable();
         match retry(limited, &self.options, retryable, &describe, &self.cancel).await {
@@ -96,7 +118,8 @@ impl Store for Retrying {
 
     async fn put_new(&self, key: &Key, body: Bytes) -> Result<Put, StoreError> {
         let size = body.len() as u64;
-        let put = self.run(|| format!("put {key}"), || self.inner.put_new(key, body.clone())).await?;
+        let put =
+            self.run(Some(Operation::Put), || format!("put {key}"), || self.inner.put_new(key, body.clone())).await?;
         if put == Put::AlreadyThere {
             self.check_size(key, size).await?;
         }
@@ -104,27 +127,28 @@ impl Store for Retrying {
     }
 
     async fn put_over(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
-        self.run(|| format!("put {key}"), || self.inner.put_over(key, body.clone())).await
+        self.run(Some(Operation::Put), || format!("put {key}"), || self.inner.put_over(key, body.clone())).await
     }
 
     async fn get_range(&self, key: &Key, start: u64, length: u64) -> Result<Bytes, StoreError> {
-        self.run(|| format!("get {key}"), || self.get_whole_range(key, start, length)).await
+        self.run(Some(Operation::Get), || format!("get {key}"), || self.get_whole_range(key, start, length)).await
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectMeta, StoreError> {
-        self.run(|| format!("look at {key}"), || self.inner.head(key)).await
+        self.run(Some(Operation::Head), || format!("look at {key}"), || self.inner.head(key)).await
     }
 
     async fn list_page(&self, prefix: &str, depth: ListDepth, after: Option<&str>) -> Result<ListPage, StoreError> {
-        self.run(|| format!("list {prefix:?}"), || self.inner.list_page(prefix, depth, after)).await
+        self.run(Some(Operation::List), || format!("list {prefix:?}"), || self.inner.list_page(prefix, depth, after))
+            .await
     }
 
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.run(|| format!("remove {key}"), || self.inner.delete(key)).await
+        self.run(Some(Operation::Delete), || format!("remove {key}"), || self.inner.delete(key)).await
     }
 
     async fn sweep(&self, age_seconds: u64) -> Result<u64, StoreError> {
-        self.run(|| "sweep".to_owned(), || self.inner.sweep(age_seconds)).await
+        self.run(None, || "sweep".to_owned(), || self.inner.sweep(age_seconds)).await
     }
 
     fn put_new_is_atomic(&self) -> bool {

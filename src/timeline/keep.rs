@@ -68,6 +68,18 @@ impl Lines {
         Ok(needed)
     }
 
+    /// The moment from which on everything up to the end of a server's newest line can be restored, microseconds since 1970: its
+    /// own base backups lead there, or those of a server that it took over from. `None` if none does.
+    ///
+    /// # Errors
+    /// Never, for an archive that could be read.
+    pub fn restorable_from(&self, server: ServerUuid, bases: &[BaseManifest]) -> Result<Option<u64>> {
+        let Some(newest) = self.lines.iter().rposition(|line| line.server == server) else { return Ok(None) };
+        let lineage = self.lineage(newest)?;
+        // A dump is of its beginning, a clone of its end: from there on, at the latest.
+        Ok(bases.iter().filter(|base| self.leads(base, &lineage).is_some()).map(|base| base.finished_us).min())
+    }
+
     /// Adds what a history needs.
     fn add(&self, head: usize, bases: &[BaseManifest], since_us: u64, needed: &mut Needed) -> Result<()> {
         let lineage = self.lineage(head)?;

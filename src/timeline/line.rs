@@ -5,7 +5,7 @@
 //! belongs to the head's history. After a restore to just before an accident the restored server begins a new line, and
 //! the line with the accident stays a head of its own: nothing of it gets into the new head's lineage.
 
-use crate::archive::{Archive, BaseManifest, FileState, Seam};
+use crate::archive::{Archive, BaseManifest, FileState, History, Seam};
 use crate::error::{Error, Kind, Result};
 use crate::position::{CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 
@@ -133,14 +133,20 @@ impl Lines {
     /// # Errors
     /// If the archive cannot be read.
     pub async fn read(archive: &Archive) -> Result<Self> {
-        let mut lines = Vec::new();
+        let mut histories = Vec::new();
         for server in archive.servers().await? {
-            let history = archive.history(&server).await?;
-            for run in history.runs() {
-                lines.extend(Line::new(server, history.files.get(run).unwrap_or(&[]).to_vec()));
-            }
+            histories.push(archive.history(&server).await?);
         }
-        Ok(Self { lines })
+        Ok(Self::of(&histories))
+    }
+
+    /// The lines of histories that have been read, server by server.
+    pub fn of(histories: &[History]) -> Self {
+        let runs = histories.iter().flat_map(|history| history.runs().into_iter().map(move |run| (history, run)));
+        let line = |(history, run): (&History, _)| {
+            Line::new(history.server, history.files.get::<std::ops::Range<usize>>(run).unwrap_or(&[]).to_vec())
+        };
+        Self { lines: runs.filter_map(line).collect() }
     }
 
     /// A line.

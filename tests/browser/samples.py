@@ -102,7 +102,8 @@ def status(servers, bases=(), drills=(), gaps=(), points=None, actions=(), agent
 
 def beacon(name, uuid, end, stopped=False, us=NOW - 20 * S, semi_sync=None, spool=None):
     return {"format": 1, "agent": name, "server": uuid, "server_version": "8.4.3", "durable": end, "server_position": end, "as_of_us": us,
-            "oldest_file": "binlog.000001", "stopped": stopped, "version": "0.1.0", "semi_sync": semi_sync, "spool": spool}
+            "oldest_file": "binlog.000001", "stopped": stopped, "version": "0.1.0", "semi_sync": semi_sync, "spool": spool,
+            "verified": {"at_us": NOW - 26 * H, "problem": None}}
 
 
 def action(severity, words, hint=None):
@@ -145,7 +146,7 @@ def gap_without_base():
                f"{ONE}:70001-74410", "", False)
     ranges = [ranged(NOW - 14 * D, NOW - 9 * H, 1, 60, None, f"{ONE}:1-70000"),
               ranged(NOW - 7 * H - 20 * M, NOW - 5 * M, 65, 77, f"{ONE}:1-74410", f"{ONE}:1-90412")]
-    one = server(ONE, ranges, [{"file": "binlog.000065", "problem": "archiving began anew with this file"}])
+    one = server(ONE, ranges, [{"file": "binlog.000065", "problem": "archiving began anew with this file", "recorded": True}])
     return status([one], days(13, 1), [drill(NOW - 9 * D), drill(NOW - 2 * D)], [lost], actions=[
         action("now", "No base backup was taken behind the gap of 27 Nov 20:12 UTC.", "binvault -c /etc/binvault/binvault.toml base"),
         action("soon", "Binlogs are purged before they are archived.", "SET PERSIST binlog_expire_logs_seconds = 604800;")])
@@ -207,7 +208,7 @@ def year():
               ranged(NOW - 199 * D, NOW - 5 * M, 2402, 5100, f"{ONE}:1-71000", f"{ONE}:1-190412")]
     lost = gap(NOW - 199 * D, "purged", "binlog.002401 was purged before it was archived", at(2400, 81234), at(2402, 0), f"{ONE}:70001-71000", "", True)
     drills = [drill(NOW - n * 7 * D - 5 * H, n != 20, 700 + n * 7.5, None if n != 20 else "the server did not start: disk full") for n in range(52)]
-    one = server(ONE, ranges, [{"file": "binlog.002402", "problem": "archiving began anew with this file"}], files=5100, since=FIRST - 185 * D)
+    one = server(ONE, ranges, [{"file": "binlog.002402", "problem": "archiving began anew with this file", "recorded": True}], files=5100, since=FIRST - 185 * D)
     bases = [dict(one, engine="mysqldump" if i % 7 == 0 else "clone") for i, one in enumerate(days(365))]
     return status([one], bases, drills, [lost], points=history(240))
 
@@ -224,7 +225,7 @@ def empty():
 def hostile():
     bad = "<img src=x onerror=\"document.title='HACKED';window.hacked=1\">"
     script = "</script><script>window.hacked=1</script>"
-    one = server(bad, [ranged(NOW - 3 * D, NOW - 5 * M, 1, 7, None, f"{ONE}:1-4000")], [{"file": bad, "problem": script}])
+    one = server(bad, [ranged(NOW - 3 * D, NOW - 5 * M, 1, 7, None, f"{ONE}:1-4000")], [{"file": bad, "problem": script, "recorded": False}])
     one["ranges"][0]["to"]["file"] = bad
     word = sync(bad, False, NOW - 11 * M, script, None, 5, [lapse(NOW - 11 * M, None, bad, 5, bad)])
     document = status([one], [dict(base(NOW - 2 * D), id=bad, engine=script, server=bad)], [drill(NOW - D, False, 5.0, bad)], [

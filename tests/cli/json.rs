@@ -191,11 +191,13 @@ fn with_a_lapse(config: &AgentConfig) -> Value {
     });
     beacon["spool"] =
         serde_json::json!({"dir": "/s", "objects": 2, "bytes": 3000, "oldest_us": 1_795_316_000_000_000_u64});
+    beacon["verified"] = serde_json::json!({"at_us": 1_795_316_000_000_000_u64, "problem": "a bad chunk"});
     let planted = agents.join("waited-for.json");
     std::fs::write(&planted, beacon.to_string()).unwrap();
     let status = json(config, &["status", "--json", "--offline"]);
     let shown = config.ok(&["status", "--offline"]);
     assert!(shown.contains("2 objects, 2.93 KiB were not in the store yet"), "{shown}");
+    assert!(shown.contains("NOT WHOLE") && shown.contains("a bad chunk"), "{shown}");
     assert!(shown.contains("NOT PROTECTED") && shown.contains("c80aa9429562:1-3"), "{shown}");
     std::fs::remove_file(planted).unwrap();
     status

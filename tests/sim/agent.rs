@@ -10,7 +10,7 @@ use binvault::config::{AgentOptions, SemiSyncMode, SemiSyncOptions, StartAt};
 use binvault::error::{Error, Result};
 use binvault::mysql::{Address, SourceOptions};
 use binvault::retry::RetryOptions;
-use binvault::run::{RunOptions, RunReport, STOP_LIMIT, run};
+use binvault::run::{RunOptions, RunReport, STOP_LIMIT, UpkeepOptions, run};
 use binvault::ship::ShipOptions;
 use binvault::store::{SharedStore, StoreOptions, simulated};
 use tokio::task::JoinHandle;
@@ -109,7 +109,7 @@ impl Agent {
         simulated::put(&name, Some(store));
         let stop = CancellationToken::new();
         let told = stop.clone();
-        let task = tokio::spawn(async move {
+        let task = tokio::task::spawn_local(async move {
             // What a former life had, its spool's lock too, is given back before time moves on.
             clock::sleep(Duration::from_millis(1)).await;
             run(options, told).await
@@ -192,7 +192,6 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
     source.query_timeout = Duration::from_secs(5);
     let retry = RetryOptions { first_ms: 50, max_ms: 2000, elapsed_max_ms: Some(10_000), ..RetryOptions::default() };
     RunOptions {
-        metrics: None,
         source,
         agent: AgentOptions {
             id: id.to_owned(),
@@ -222,5 +221,6 @@ fn options(id: &str, life: &str, settings: &Settings) -> RunOptions {
         spool: settings.spools.as_ref().map(|spools| spools.of(id)),
         once: false,
         base: None,
+        upkeep: UpkeepOptions::default(),
     }
 }

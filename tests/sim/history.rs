@@ -42,7 +42,7 @@ pub(crate) struct Outcome {
 pub(crate) fn live(seed: u64, bug: Option<Bug>) -> Outcome {
     let vigil = Vigil::over(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut history = History::begin(seed, bug);
         history.steps().await;
         history.end().await;

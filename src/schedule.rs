@@ -1,4 +1,4 @@
-//! When base backups are due: a cron expression in a time zone, with jitter. Pure.
+//! When something is due: a cron expression in a time zone, with jitter. Pure.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,14 +20,14 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Reads a cron expression (five fields; a sixth in front for seconds; `@daily` and the like) and a time zone's
-    /// name (`None`: the system's).
+    /// Reads a cron expression (five fields; a sixth in front for seconds; `@daily` and the like), the value of `setting`, and
+    /// a time zone's name (`None`: the system's).
     ///
     /// # Errors
     /// [`crate::error::Kind::Config`] naming the setting.
-    pub fn new(expression: &str, zone: Option<&str>, jitter: Duration, agent: &str) -> Result<Self> {
+    pub fn new(setting: &str, expression: &str, zone: Option<&str>, jitter: Duration, agent: &str) -> Result<Self> {
         let cron = Cron::from_str(expression).map_err(|why| {
-            Error::config(format!("base.schedule {expression:?} is no cron expression"))
+            Error::config(format!("{setting} {expression:?} is no cron expression"))
                 .source(why)
                 .hint("minute, hour, day of month, month, day of week: \"0 3 * * *\" is every night at three")
         })?;
@@ -48,6 +48,11 @@ impl Schedule {
         let after = Timestamp::from_microsecond(i64::try_from(us).ok()?).ok()?;
         let next = self.cron.find_next_occurrence(&Zoned::new(after, self.zone.clone()), false).ok()?;
         u64::try_from(next.timestamp().as_microsecond()).ok()
+    }
+
+    /// When this agent begins what is due at a moment: later by its jitter.
+    pub fn begins(&self, due: u64) -> u64 {
+        due.saturating_add(u64::try_from(self.jitter_at(due).as_micros()).unwrap_or(0))
     }
 
     /// How much later than `due` this agent begins: less than the jitter, the same at every call.
@@ -71,7 +76,7 @@ mod tests {
     }
 
     fn schedule(expression: &str, zone: &str, jitter_s: u64) -> Schedule {
-        Schedule::new(expression, Some(zone), Duration::from_secs(jitter_s), "main").unwrap()
+        Schedule::new("base.schedule", expression, Some(zone), Duration::from_secs(jitter_s), "main").unwrap()
     }
 
     #[test]
@@ -91,7 +96,7 @@ mod tests {
     #[test]
     fn jitter_is_bounded_steady_and_differs_by_agent() {
         let one = schedule("@hourly", "UTC", 600);
-        let two = Schedule::new("@hourly", Some("UTC"), Duration::from_secs(600), "other").unwrap();
+        let two = Schedule::new("base.schedule", "@hourly", Some("UTC"), Duration::from_secs(600), "other").unwrap();
         let mut differ = 0;
         for hour in 0..50 {
             let due = us("2026-11-22T00:00:00Z") + hour * 3_600_000_000;
@@ -110,7 +115,7 @@ mod tests {
             ("0 25 * * *", "UTC", "base.schedule"),
             ("@daily", "Mars/Base", "Mars"),
         ] {
-            let error = Schedule::new(expression, Some(zone), Duration::ZERO, "main").unwrap_err();
+            let error = Schedule::new("base.schedule", expression, Some(zone), Duration::ZERO, "main").unwrap_err();
             assert_eq!(error.kind(), Kind::Config);
             assert!(error.to_string().contains(wanted), "{error}");
         }
