@@ -87,6 +87,9 @@ step "Make a key pair, write a configuration"
 show "$bv" keygen -o "$work/key"
 recipient=$("$bv" keygen -o "$work/key" 2>&1 | grep -o 'age1[0-9a-z]*' | head -n1)
 (umask 077; printf '%s' "$password" > "$work/password")
+# A port that nobody has.
+web=$((20000 + RANDOM % 10000))
+while (: < "/dev/tcp/127.0.0.1/$web") 2> /dev/null; do web=$((web + 1)); done
 cat > "$work/binvault.toml" <<TOML
 [source]
 url = "mysql://binvault@127.0.0.1:$port"
@@ -95,6 +98,10 @@ password_file = "$work/password"
 [archive]
 url = "file://$work/archive"          # or "s3://bucket/prefix"
 recipients = ["$recipient"]
+
+[metrics]
+listen = "127.0.0.1:$web"
+survey_interval = "2s"
 
 [base]
 mysqldump = "$bin/mysqldump"
@@ -131,7 +138,35 @@ good "$(grouped "$(executed)") transactions committed so far, $(chunks) chunks i
 step "Take a base backup, while they go on writing"
 run "$bv" -c "$work/binvault.toml" base
 
-# --- 5: the worst ----------------------------------------------------------------------------------------------------
+# --- 5: look at it --------------------------------------------------------------------------------------------------
+
+# Asks the agent over HTTP; nothing but bash is needed.
+ask() (
+  exec 3<> "/dev/tcp/127.0.0.1/$web"
+  printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
+  sed '1,/^\r*$/d' <&3
+)
+
+step "Watch it: is it ready, how far is it, what is to be done?"
+for _ in $(seq 100); do
+  ask /metrics | grep -q '^binvault_restorable_from' && break
+  still_there; sleep 0.2
+done
+show curl "http://127.0.0.1:$web/readyz"
+ask /readyz | sed 's/^/     /'
+show curl "http://127.0.0.1:$web/metrics"
+ask /metrics | grep -E '^(binvault_(streaming|lag_seconds|transactions_total|commit_to_durable_seconds_count|bases|archive_bytes.*chunks.*|restorable_from_timestamp_seconds)|process_resident_memory_bytes) ' \
+  | sed 's/^/     /'
+ask / | grep -q '</html>' || bad "there is no status page"
+good "and for people the status page, at http://127.0.0.1:$web/ as long as it runs"
+# SHOT=file.png keeps a picture of it, where there is a Chromium.
+if [ -n "${SHOT:-}" ]; then
+  chromium --headless=new --no-sandbox --hide-scrollbars --window-size=1280,1500 --virtual-time-budget=4000 --screenshot="$SHOT" \
+    "http://127.0.0.1:$web/" > /dev/null 2>&1 || bad "no picture was taken"
+  good "its picture is in $SHOT"
+fi
+
+# --- 6: the worst ----------------------------------------------------------------------------------------------------
 
 step "Kill the agent with SIGKILL, in the middle of it"
 show kill -9 "$agent"
@@ -159,7 +194,7 @@ read -r last position _ < <(sql -e "SHOW BINARY LOG STATUS")
 committed=$(executed)
 good "load stopped after $(grouped "$committed") transactions; MySQL stands at $last, $position"
 
-# --- 6: stop politely ------------------------------------------------------------------------------------------------
+# --- 7: stop politely ------------------------------------------------------------------------------------------------
 
 step "Let it catch up, ask it to leave"
 "$bv" -c "$work/binvault.toml" status > /dev/null || true
@@ -176,7 +211,7 @@ agent=''
 good "flushed, uploaded, exit code 0"
 run "$bv" -c "$work/binvault.toml" status
 
-# --- 7: is it all there? ---------------------------------------------------------------------------------------------
+# --- 8: is it all there? ---------------------------------------------------------------------------------------------
 
 step "Verify the archive, to the last event's checksum"
 run "$bv" -c "$work/binvault.toml" verify --deep --identity "$work/key"
@@ -217,7 +252,7 @@ show age -d -i key "chunks/…/${chunk##*/}" '|' zstd -d '|' cmp - "$first"
 cmp -n "$(stat -c %s "$work/by-hand")" "$work/by-hand" "$data/$first" || bad "it differs"
 good "$(grouped "$(stat -c %s "$work/by-hand")") bytes, identical"
 
-# --- 8: the way back --------------------------------------------------------------------------------------------------
+# --- 9: the way back --------------------------------------------------------------------------------------------------
 
 step "Find out when it happened"
 run "$bv" -c "$work/binvault.toml" find --kind drop --table demo.orders --identity "$work/key"
