@@ -119,10 +119,7 @@ impl Prune {
     pub async fn plan(archive: &Archive, policy: &Policy) -> Result<Self> {
         policy.check()?;
         let now_us = clock::now_us();
-        let mut histories = Vec::new();
-        for server in archive.servers().await? {
-            histories.push(archive.history(&server).await?);
-        }
+        let histories = archive.histories().await?;
         let lines = Lines::of(&histories);
         let bases = archive.bases().await?;
         let beacons = archive.beacons().await?;

@@ -197,10 +197,7 @@ pub async fn survey(archive: &Archive, source: Option<&SourceOptions>, objective
         None => None,
     };
     let (gaps, bases, drills) = (archive.gaps().await?, archive.bases().await?, archive.drills().await?);
-    let mut histories = Vec::new();
-    for server in archive.servers().await? {
-        histories.push(archive.history(&server).await?);
-    }
+    let histories = archive.histories().await?;
     let lines = Lines::of(&histories);
     let mut servers = Vec::new();
     for history in &histories {
@@ -338,10 +335,7 @@ fn lag(
 
 /// Makes the report of `list`.
 pub async fn list(archive: &Archive) -> Result<ListReport> {
-    let mut histories = Vec::new();
-    for server in archive.servers().await? {
-        histories.push(archive.history(&server).await?);
-    }
+    let histories = archive.histories().await?;
     let bases::Listed { bases, unfinished, unreadable } = bases::listed(archive, &histories).await?;
     Ok(ListReport {
         schema: 1,

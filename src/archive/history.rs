@@ -165,6 +165,15 @@ impl History {
 }
 
 impl Archive {
+    /// Reads every server's history.
+    pub async fn histories(&self) -> Result<Vec<History>> {
+        let mut histories = Vec::new();
+        for server in self.servers().await? {
+            histories.push(self.history(&server).await?);
+        }
+        Ok(histories)
+    }
+
     /// Reads a server's history: one listing and two headers a file.
     pub async fn history(&self, server: &ServerUuid) -> Result<History> {
         let mut files: Vec<FileState> = Vec::new();

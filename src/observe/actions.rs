@@ -18,6 +18,17 @@ pub enum Severity {
     Info,
 }
 
+impl Severity {
+    /// As the documents name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Now => "now",
+            Self::Soon => "soon",
+            Self::Info => "info",
+        }
+    }
+}
+
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Action {

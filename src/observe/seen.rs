@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::archive::VerifyWord;
 use crate::clock;
+use crate::error::Error;
 use crate::position::{Position, ServerUuid};
 
 /// Points of the trail that are kept: six hours of one each half minute.
@@ -81,6 +82,13 @@ pub struct Trouble {
     pub hint: Option<String>,
 }
 
+impl Trouble {
+    /// An error, as it is told: now.
+    pub fn of(error: &Error) -> Self {
+        Self { at_us: clock::now_us(), text: error.chain(), hint: error.hint_text().map(str::to_owned) }
+    }
+}
+
 /// Something that is done by a schedule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counted {
@@ -100,9 +108,9 @@ impl Counted {
     }
 
     /// It failed.
-    pub fn failed(&mut self, text: String, hint: Option<String>) {
+    pub fn failed(&mut self, error: &Error) {
         self.failures = self.failures.saturating_add(1);
-        self.trouble = Some(Trouble { at_us: clock::now_us(), text, hint });
+        self.trouble = Some(Trouble::of(error));
     }
 }
 

@@ -176,7 +176,7 @@ fn what_is_wrong_is_said_the_most_urgent_first() {
     outlook = Outlook { unmet: vec!["rpo".into()], ..Outlook::default() };
     observed.seen.outlook = Some(Arc::new(outlook));
     observed.seen.streaming = true;
-    observed.seen.bases.failed("it broke".into(), None);
+    observed.seen.bases.failed(&crate::error::Error::failed("it broke"));
     observed.seen.verified = Some(VerifyWord { at_us: 1, problem: Some("a bad chunk".into()) });
     let found = ids(&observed);
     assert!(found.starts_with(&["base-missing", "verify"]) && found.contains(&"base-failed"), "{found:?}");

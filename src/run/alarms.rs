@@ -72,15 +72,10 @@ fn count(agent: &Agent, which: usize, by: u64) {
 
 /// Whether it was taken.
 async fn send(agent: &Agent, notifier: &Notifier, News { event, action, at_us }: &News) -> bool {
-    let severity = match action.severity {
-        Severity::Now => "now",
-        Severity::Soon => "soon",
-        Severity::Info => "info",
-    };
     let message = Message {
         event,
         id: action.id.to_owned(),
-        severity: severity.to_owned(),
+        severity: action.severity.as_str().to_owned(),
         text: action.text.clone(),
         hint: action.hint.clone(),
         agent: agent.options.agent.id.clone(),

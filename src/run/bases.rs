@@ -130,7 +130,7 @@ impl Keeping<'_> {
         tracing::error!(
             error = %error.chain(), hint, "the scheduled base backup failed; archiving goes on, the next try is when the next is due"
         );
-        self.sight.seen().bases.failed(error.chain(), error.hint_text().map(str::to_owned));
+        self.sight.seen().bases.failed(error);
     }
 }
 

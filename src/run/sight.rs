@@ -43,12 +43,7 @@ impl Sight {
         seen.set_streaming(false);
         if let Some(error) = error {
             seen.interruptions = seen.interruptions.saturating_add(1);
-            seen.trouble = Some(trouble(error));
+            seen.trouble = Some(Trouble::of(error));
         }
     }
-}
-
-/// An error, as it is told.
-pub(super) fn trouble(error: &Error) -> Trouble {
-    Trouble { at_us: clock::now_us(), text: error.chain(), hint: error.hint_text().map(str::to_owned) }
 }

@@ -101,7 +101,7 @@ async fn prune(agent: &Agent, policy: &Policy) {
         Err(error) => {
             let hint = error.hint_text().unwrap_or("");
             tracing::error!(error = %error.chain(), hint, "the scheduled prune failed; what it was to remove goes with the next one");
-            agent.sight.seen().prunes.failed(error.chain(), error.hint_text().map(str::to_owned));
+            agent.sight.seen().prunes.failed(&error);
         }
     }
 }

@@ -235,7 +235,7 @@ impl Watch {
             Err(error) => {
                 let hint = "GRANT BINLOG_ADMIN ON *.* TO the agent's account, or set purge_guard.enabled = false";
                 tracing::warn!(error = %error.chain(), hint, "the purge guard could not have binlogs purged");
-                seen.guard.failed(error.chain(), Some(hint.to_owned()));
+                seen.guard.failed(&error.hint(hint));
             }
         }
     }

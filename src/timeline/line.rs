@@ -133,11 +133,7 @@ impl Lines {
     /// # Errors
     /// If the archive cannot be read.
     pub async fn read(archive: &Archive) -> Result<Self> {
-        let mut histories = Vec::new();
-        for server in archive.servers().await? {
-            histories.push(archive.history(&server).await?);
-        }
-        Ok(Self::of(&histories))
+        Ok(Self::of(&archive.histories().await?))
     }
 
     /// The lines of histories that have been read, server by server.

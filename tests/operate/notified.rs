@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::support::agent::AgentConfig;
 use crate::support::http::{Hook, metric};
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
@@ -16,16 +17,19 @@ fn has(hook: &Hook, event: &str, id: &str) -> bool {
     events(hook).contains(&(event.to_owned(), id.to_owned()))
 }
 
-fn notify(hook: &Hook, more: &str) -> String {
-    format!("[notify]\nurl = \"http://127.0.0.1:{}/secret-hook\"\nmin_interval = \"1s\"\n{more}", hook.port)
+/// A server with a row, a hook, and an agent that tells it, with its port.
+fn told(name: &str, more: &str) -> (Mysqld, Hook, AgentConfig, u16) {
+    let server = Mysqld::start(name, &[]);
+    server.sql("CREATE DATABASE t; CREATE TABLE t.t (id INT PRIMARY KEY); INSERT INTO t.t VALUES (1)");
+    let hook = Hook::start();
+    let url = format!("http://127.0.0.1:{}/secret-hook", hook.port);
+    let (config, port) = watched(&server, &format!("[notify]\nurl = \"{url}\"\nmin_interval = \"1s\"\n{more}"));
+    (server, hook, config, port)
 }
 
 #[test]
 fn what_goes_wrong_is_told_and_that_it_is_over() {
-    let server = Mysqld::start("notified", &[]);
-    server.sql("CREATE DATABASE t; CREATE TABLE t.t (id INT PRIMARY KEY); INSERT INTO t.t VALUES (1)");
-    let hook = Hook::start();
-    let (config, port) = watched(&server, &notify(&hook, ""));
+    let (server, hook, config, port) = told("notified", "");
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);
     wait_until("that there is no base backup is told", LONG, || has(&hook, "raised", "base-missing"));
@@ -56,10 +60,7 @@ fn what_goes_wrong_is_told_and_that_it_is_over() {
 
 #[test]
 fn a_gap_is_told_in_the_words_of_slack() {
-    let server = Mysqld::start("slack", &[]);
-    server.sql("CREATE DATABASE t; CREATE TABLE t.t (id INT PRIMARY KEY); INSERT INTO t.t VALUES (1)");
-    let hook = Hook::start();
-    let (config, _) = watched(&server, &notify(&hook, "template = \"slack\"\n"));
+    let (server, hook, config, _) = told("slack", "template = \"slack\"\n");
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);
     server.sql("RESET BINARY LOGS AND GTIDS; INSERT INTO t.t VALUES (2)");
