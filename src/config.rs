@@ -48,7 +48,7 @@ pub use semi_sync::{RawSemiSync, SemiSyncMode, SemiSyncOptions};
 pub use serve::{RawServe, ServeSettings};
 pub use spool::RawSpool;
 pub use values::{parse_size, read_secret};
-pub use verify::RawVerify;
+pub use verify::{RawVerify, VerifyOptions};
 
 /// What the whole program goes by.
 #[derive(Debug, Clone)]
@@ -303,7 +303,14 @@ impl Config {
         let mut retry = StoreOptions::default().retry;
         retry.elapsed_max_ms = Some(archive.give_up_after.millis());
         let call_timeout_ms = archive.timeout.millis().saturating_mul(2);
-        Ok(StoreOptions { url, s3, disk: DiskOptions { create }, retry, call_timeout_ms, ..StoreOptions::default() })
+        Ok(StoreOptions {
+            url,
+            s3,
+            disk: DiskOptions { create, ..DiskOptions::default() },
+            retry,
+            call_timeout_ms,
+            ..StoreOptions::default()
+        })
     }
 
     /// How to be a source; `listen` comes from the command line.

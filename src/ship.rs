@@ -57,6 +57,7 @@ use crate::store::spool::Spool;
 
 pub use changes::Follower;
 pub use ledger::Ledger;
+pub use pieces::PIECES_AT_A_TIME;
 pub use progress::{Durable, Progress, Snapshot, Stage};
 pub use semi_sync::SemiSync;
 
@@ -147,7 +148,7 @@ pub struct Voyage {
 pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
     voyage.progress.set_reached((0, 0));
     let (mut stages, told) = (Stages::default(), CancellationToken::new());
-    let (chunks, pieces) = road::build(options, &voyage, &told, &mut stages);
+    let (chunks, pieces) = road::build(options, &voyage, &told, &mut stages)?;
     let Voyage { stream, until, progress, stop, semi_sync, .. } = voyage;
     let RawStream { stream, leftover, .. } = stream;
     let (socket, back) = tokio::io::split(stream);

@@ -1,13 +1,16 @@
 //! Verify: is what is archived there, whole, and good binlog?
 //!
 //! Without keys: every file's ranges are contiguous, files follow one another, every object's bytes have the digest
-//! that their name says, every header can be read. With `--deep` and a key: every chunk opens, gives exactly its bytes,
-//! overlapping chunks say the same, and the bytes are events whose lengths, positions and CRC32s agree, with the
-//! transactions that the metadata tells.
+//! that their name says, every header can be read; every base backup has all its parts. With `--deep` and a key: every chunk
+//! opens, gives exactly its bytes, overlapping chunks say the same, and the bytes are events whose lengths, positions and
+//! CRC32s agree, with the transactions that the metadata tells; every part of a base backup opens and gives its bytes.
+//!
+//! What `prune` removes meanwhile is no finding.
 //!
 //! Owns: the findings. Does not own: how chunks make a file (`archive`), how events look (`mysql`).
 //! Invariant: a problem is never only logged: it is a finding, and any finding makes the command fail.
 
+mod bases;
 mod deep;
 mod walk;
 
@@ -22,6 +25,17 @@ use crate::position::ServerUuid;
 
 /// Objects read at a time, where nothing else is done meanwhile.
 const READS_AT_A_TIME: usize = 4;
+
+/// What is looked at, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scope {
+    /// This server's part only.
+    pub server: Option<ServerUuid>,
+    /// Whether base backups are read too: often the larger part of an archive.
+    pub bases: bool,
+    /// How much of the machine it may take.
+    pub manner: Manner,
+}
 
 /// How much of the machine a verification may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +54,18 @@ impl Manner {
         }
     }
 }
+/// How the names of base backups' objects begin.
+const BASES: &str = "bases/";
 /// Findings kept; more are counted only.
 const FINDINGS_MAX: usize = 1000;
+
+/// How much had been found at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    findings: usize,
+    left_out: usize,
+    worst: Option<Kind>,
+}
 
 /// What is wrong.
 #[derive(Debug, Clone, Serialize)]
@@ -75,6 +99,10 @@ pub struct Report {
     pub events: u64,
     /// With `--deep`: transactions walked.
     pub transactions: u64,
+    /// Base backups looked at.
+    pub bases: usize,
+    /// Bytes of their objects.
+    pub base_bytes: u64,
     /// Places where a file goes on from an earlier one's middle, or begins anew as an agent has recorded: `status` tells them.
     pub breaks: usize,
     /// What is wrong.
@@ -105,6 +133,16 @@ impl Report {
         self.findings.push(Finding { kind, what: what.into(), problem: problem.into() });
     }
 
+    fn mark(&self) -> Mark {
+        Mark { findings: self.findings.len(), left_out: self.findings_left_out, worst: self.worst }
+    }
+
+    /// Takes back what was found since.
+    fn take_back(&mut self, mark: Mark) {
+        self.findings.truncate(mark.findings);
+        (self.findings_left_out, self.worst) = (mark.left_out, mark.worst);
+    }
+
     fn add_error(&mut self, what: impl Into<String>, error: &Error) {
         self.add(error.kind(), what, error.chain());
     }
@@ -118,6 +156,9 @@ impl Report {
                 let hint = match kind {
                     Kind::Key => "give the private key of one of the archive's recipients with --identity FILE",
                     Kind::Format => "use a newer binvault",
+                    _ if first.what.starts_with(BASES) => {
+                        "take a new base backup (`binvault base`); older ones, and restores of other times, are not touched by this one"
+                    }
                     _ => {
                         "what is damaged or missing here may still be on the server: move damaged objects out of the \
                          archive, and `binvault run` fetches the bytes again"
@@ -133,21 +174,20 @@ impl Report {
 /// Told how many stored bytes were read.
 pub type OnBytes<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
-/// Verifies the whole archive, or one server's part.
+/// Verifies what the scope says.
 ///
 /// # Errors
 /// Only what keeps it from looking at all (the archive cannot be listed). What it finds is in the report.
 pub async fn verify(
     archive: &Archive,
-    only: Option<ServerUuid>,
+    scope: Scope,
     keys: Option<&Identities>,
-    manner: Manner,
     on_bytes: OnBytes<'_>,
 ) -> Result<Report> {
     let mut report = Report { schema: 1, deep: keys.is_some(), ..Report::default() };
     let records = archive.gaps().await?;
     let pruned = archive.pruned_files().await?;
-    let servers = match only {
+    let servers = match scope.server {
         Some(server) => vec![server],
         None => archive.servers().await?,
     };
@@ -157,38 +197,75 @@ pub async fn verify(
         let mut before: Option<FileState> = None;
         for incarnation in archive.incarnations(&server).await? {
             // What an interrupted `prune` has left of a file goes with the next one.
-            if pruned.contains(&PrunedFile { server, file: incarnation.clone() }) {
+            let file = PrunedFile { server, file: incarnation };
+            if pruned.contains(&file) {
                 continue;
             }
-            let chunks = archive.chunks(&server, &incarnation).await?;
-            report.files = report.files.saturating_add(1);
-            report.chunks = report.chunks.saturating_add(chunks.chunks.len());
-            report.stored_bytes = report.stored_bytes.saturating_add(chunks.stored_bytes());
-            report.raw_bytes = report.raw_bytes.saturating_add(chunks.cover.contiguous_end);
-            for stranger in &chunks.strangers {
-                report.add(Kind::Corrupt, stranger.to_string(), "no chunk of binvault's");
+            let mark = report.mark();
+            let look = Look { archive, manner: scope.manner, keys, on_bytes, recorded: &recorded };
+            if let Some(state) = look.file(&file, before.as_ref(), &mut report).await? {
+                before = Some(state);
             }
-            for hole in &chunks.cover.holes {
-                if recorded.iter().any(|gap| gap.explains_hole(&server, &incarnation, hole.start())) {
-                    report.breaks = report.breaks.saturating_add(1);
-                    continue;
-                }
-                report.add(Kind::Gap, format!("{server} {incarnation}"), format!("bytes {hole} are missing"));
-            }
-            match keys {
-                Some(keys) => deep::verify_file(archive, &chunks, keys, on_bytes, &mut report).await,
-                None => digests(archive, &chunks.chunks, manner, on_bytes, &mut report).await,
-            }
-            match archive.file_state_of(chunks, before.as_ref()).await {
-                Ok(state) => {
-                    seam(&state, before.is_some(), &recorded, &mut report);
-                    before = Some(state);
-                }
-                Err(error) => report.add_error(format!("{server} {incarnation}"), &error),
+            if report.mark() != mark && archive.pruned_files().await?.contains(&file) {
+                report.take_back(mark);
             }
         }
     }
+    if scope.bases {
+        bases::verify_bases(archive, scope, keys, on_bytes, &mut report).await?;
+    }
     Ok(report)
+}
+
+/// What the files of a server are looked at with.
+struct Look<'a> {
+    archive: &'a Archive,
+    manner: Manner,
+    keys: Option<&'a Identities>,
+    on_bytes: OnBytes<'a>,
+    /// The breaks of the server.
+    recorded: &'a [GapRecord],
+}
+
+impl Look<'_> {
+    /// Looks at a file, behind the one before it.
+    async fn file(
+        &self,
+        PrunedFile { server, file: incarnation }: &PrunedFile,
+        before: Option<&FileState>,
+        report: &mut Report,
+    ) -> Result<Option<FileState>> {
+        let &Self { archive, manner, keys, on_bytes, recorded } = self;
+        let chunks = archive.chunks(server, incarnation).await?;
+        report.files = report.files.saturating_add(1);
+        report.chunks = report.chunks.saturating_add(chunks.chunks.len());
+        report.stored_bytes = report.stored_bytes.saturating_add(chunks.stored_bytes());
+        report.raw_bytes = report.raw_bytes.saturating_add(chunks.cover.contiguous_end);
+        for stranger in &chunks.strangers {
+            report.add(Kind::Corrupt, stranger.to_string(), "no chunk of binvault's");
+        }
+        for hole in &chunks.cover.holes {
+            if recorded.iter().any(|gap| gap.explains_hole(server, incarnation, hole.start())) {
+                report.breaks = report.breaks.saturating_add(1);
+                continue;
+            }
+            report.add(Kind::Gap, format!("{server} {incarnation}"), format!("bytes {hole} are missing"));
+        }
+        match keys {
+            Some(keys) => deep::verify_file(archive, &chunks, keys, on_bytes, report).await,
+            None => digests(archive, &chunks.chunks, manner, on_bytes, report).await,
+        }
+        match archive.file_state_of(chunks, before).await {
+            Ok(state) => {
+                seam(&state, before.is_some(), recorded, report);
+                Ok(Some(state))
+            }
+            Err(error) => {
+                report.add_error(format!("{server} {incarnation}"), &error);
+                Ok(None)
+            }
+        }
+    }
 }
 
 /// Holds a file's link against the file before it.

@@ -30,7 +30,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::position::{BinlogFile, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
 use crate::store::{self, Key, Put};
 
-pub use read::{BaseReader, read_base};
+pub use read::{BaseReader, WantedPart, read_base, wanted_parts};
 
 const FOLDER: &str = "bases/";
 /// Name of the object that makes a backup of its folder; written last.
@@ -266,14 +266,37 @@ pub struct Bases {
     pub complete: Vec<BaseManifest>,
     /// Ids of folders without a manifest: being written at the moment, or given up.
     pub unfinished: Vec<String>,
-    /// Ids whose manifest cannot be used, and why.
-    pub unreadable: Vec<(String, String)>,
+    /// Those whose manifest cannot be used.
+    pub unreadable: Vec<UnreadableBase>,
+}
+
+/// A backup whose manifest cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreadableBase {
+    /// Its folder's name.
+    pub id: String,
+    /// Why, for people.
+    pub problem: String,
+    /// Whether a newer binvault has written it.
+    pub is_newer: bool,
+}
+
+impl UnreadableBase {
+    fn new(id: String, problem: impl Into<String>) -> Self {
+        Self { id, problem: problem.into(), is_newer: false }
+    }
+
+    /// As an error.
+    pub fn error(&self) -> Error {
+        let kind = if self.is_newer { Kind::Format } else { Kind::Corrupt };
+        Error::new(kind, format!("base backup {}: {}", self.id, self.problem))
+    }
 }
 
 enum Found {
     Complete(Box<BaseManifest>),
     Unfinished(String),
-    Unreadable(String, String),
+    Unreadable(UnreadableBase),
 }
 
 impl Archive {
@@ -289,7 +312,7 @@ impl Archive {
             match found {
                 Found::Complete(manifest) => bases.complete.push(*manifest),
                 Found::Unfinished(id) => bases.unfinished.push(id),
-                Found::Unreadable(id, why) => bases.unreadable.push((id, why)),
+                Found::Unreadable(base) => bases.unreadable.push(base),
             }
         }
         bases.complete.sort_by(|a, b| (a.started_us, &a.id).cmp(&(b.started_us, &b.id)));
@@ -306,7 +329,7 @@ impl Archive {
         let found = if is_base_id(id) { self.base_in(id.to_owned()).await? } else { Found::Unfinished(id.to_owned()) };
         match found {
             Found::Complete(manifest) => Ok(*manifest),
-            Found::Unreadable(id, why) => Err(Error::corrupt(format!("base backup {id}: {why}"))),
+            Found::Unreadable(base) => Err(base.error()),
             Found::Unfinished(id) => Err(Error::config(format!("there is no finished base backup {id:?}"))
                 .hint("`binvault list` shows the base backups of the archive")),
         }
@@ -314,20 +337,23 @@ impl Archive {
 
     async fn base_in(&self, id: String) -> Result<Found> {
         if !is_base_id(&id) {
-            return Ok(Found::Unreadable(id, "the folder's name is no base backup's".into()));
+            return Ok(Found::Unreadable(UnreadableBase::new(id, "the folder's name is no base backup's")));
         }
         let key = super::key(format!("{FOLDER}{id}/{BASE_MANIFEST}"))?;
         let body = match store::get_all(self.store().as_ref(), &key, MANIFEST_BYTES_MAX).await {
             Ok(body) => body,
             Err(error) if error.is_not_found() => return Ok(Found::Unfinished(id)),
             Err(error) if error.kind == store::StoreErrorKind::Corrupt => {
-                return Ok(Found::Unreadable(id, error.to_string()));
+                return Ok(Found::Unreadable(UnreadableBase::new(id, error.to_string())));
             }
             Err(error) => return Err(Error::from(error).context(format!("read {key}"))),
         };
         Ok(match BaseManifest::decode(&id, self.id(), &body) {
             Ok(manifest) => Found::Complete(Box::new(manifest)),
-            Err(error) => Found::Unreadable(id, error.chain()),
+            Err(error) => {
+                let is_newer = error.kind() == Kind::Format;
+                Found::Unreadable(UnreadableBase { is_newer, ..UnreadableBase::new(id, error.chain()) })
+            }
         })
     }
 

@@ -153,6 +153,18 @@ impl<'a> OpenedPart<'a> {
     /// [`crate::error::Kind::Corrupt`] if the object is not the one its name says, or another part than `expected`;
     /// [`crate::error::Kind::Key`] if no identity opens it; [`crate::error::Kind::Format`] if its format is newer.
     pub fn new(name: &PartName, expected: &PartMeta, object: &'a [u8], identities: &Identities) -> Result<Self> {
+        Self::check(name, expected, object)?;
+        // The header's MAC vouches for the stanza once a key fits, so what was compared is what was sealed.
+        let payload = Payload::open(object, expected.raw_bytes, identities, "part")?;
+        Ok(Self { payload })
+    }
+
+    /// Checks an object against its name and against what is expected of it. Needs no key.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Corrupt`] if the object is not the one its name says, or another part than `expected`;
+    /// [`crate::error::Kind::Format`] if its format is newer.
+    pub fn check(name: &PartName, expected: &PartMeta, object: &[u8]) -> Result<()> {
         check_digest(name, object)?;
         let json = envelope::peek(object, STANZA_TAG, "part of a base backup")?;
         let json = json.ok_or_else(|| Error::corrupt("the age header is cut short"))?;
@@ -174,9 +186,7 @@ impl<'a> OpenedPart<'a> {
                 expected.archive,
             )));
         }
-        // The header's MAC vouches for the stanza once a key fits, so what was compared is what was sealed.
-        let payload = Payload::open(object, meta.raw_bytes, identities, "part")?;
-        Ok(Self { payload })
+        Ok(())
     }
 }
 

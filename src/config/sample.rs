@@ -129,7 +129,8 @@ const REST: &str = r#"[agent]
 # step = 2                      # at a time, each beacon_interval
 
 [verify]
-# schedule = "0 5 * * 0"        # cron: `run` reads all of the archive then and holds it against its digests; it costs a GET a chunk
+# schedule = "0 5 * * 0"        # cron: `run` reads all of the archive then and holds it against its digests: a GET an object
+# bases = true                  # base backups too
 
 [serve]
 # listen = "127.0.0.1:3307"     # `binvault serve`: the archive as a replication source

@@ -2,7 +2,7 @@
 
 use crate::base::BaseOptions;
 use crate::chunk::keys::Recipients;
-use crate::config::{AgentOptions, Objectives, ObserveOptions, PurgeOptions, SemiSyncOptions};
+use crate::config::{AgentOptions, Objectives, ObserveOptions, PurgeOptions, SemiSyncOptions, VerifyOptions};
 use crate::mysql::SourceOptions;
 use crate::notify::NotifyOptions;
 use crate::retention::Policy;
@@ -48,7 +48,7 @@ pub struct UpkeepOptions {
     /// What may be purged on the server; `None` if nothing.
     pub purge: Option<PurgeOptions>,
     /// When the archive is verified.
-    pub verify: Option<Schedule>,
+    pub verify: Option<VerifyOptions>,
     /// Whom to tell.
     pub notify: Option<NotifyOptions>,
 }

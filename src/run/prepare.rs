@@ -21,7 +21,7 @@ use crate::mysql::members::primary;
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, Position, ServerUuid};
-use crate::ship::{Durable, SemiSync, Voyage};
+use crate::ship::{Durable, PIECES_AT_A_TIME, SemiSync, Voyage};
 use crate::store::open as open_store;
 
 /// Leftovers of dead writers older than this are swept at the start.
@@ -43,7 +43,11 @@ impl Agent {
         let archived = inside.filter(|inside| inside.incarnation.file == start.file && start.position <= inside.end);
         let durable = archived.map(|inside| Position { file: start.file.clone(), offset: inside.end });
         let is_replica = self.manner().join && durable.is_some();
-        Ok(Some(SemiSync::new(is_replica, Arc::clone(ledger), durable, self.options.ship.uploads)))
+        let slots = match self.options.semi_sync.mode {
+            SemiSyncMode::Spool => PIECES_AT_A_TIME,
+            SemiSyncMode::Store | SemiSyncMode::Off => self.options.ship.uploads,
+        };
+        Ok(Some(SemiSync::new(is_replica, Arc::clone(ledger), durable, slots)))
     }
 
     async fn guard(&self, source: &SourceOptions, semi_sync: Arc<SemiSync>, dump: u32) -> Result<Guard> {

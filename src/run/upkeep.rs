@@ -9,11 +9,12 @@ use super::bases::sleep_until;
 use super::{Agent, alarms, outlook, service};
 use crate::archive::{Archive, VerifyWord};
 use crate::clock;
+use crate::config::VerifyOptions;
 use crate::error::{Error, Result};
 use crate::retention::{Policy, Prune};
 use crate::schedule::Schedule;
 use crate::store::open as open_store;
-use crate::verify::{Manner, verify};
+use crate::verify::{Manner, Scope, verify};
 
 /// Does it all. Never ends.
 pub(super) async fn run(agent: &Arc<Agent>) {
@@ -38,9 +39,9 @@ pub(super) async fn run(agent: &Arc<Agent>) {
         std::future::pending::<()>().await;
     };
     let verifies = async {
-        if let Some(schedule) = &upkeep.verify {
+        if let Some(VerifyOptions { schedule, bases }) = &upkeep.verify {
             let last_us = last_verified(agent).await;
-            by_schedule(agent, schedule, last_us, |_| (), async || verified(agent).await).await;
+            by_schedule(agent, schedule, last_us, |_| (), async || verified(agent, *bases).await).await;
         }
         std::future::pending::<()>().await;
     };
@@ -116,13 +117,15 @@ async fn last_verified(agent: &Agent) -> Option<u64> {
     Some(at_us)
 }
 
-async fn verified(agent: &Agent) {
+async fn verified(agent: &Agent, bases: bool) {
     let at_us = clock::now_us();
+    let scope = Scope { server: None, bases, manner: Manner::Gentle };
     let whole = async {
-        let report = verify(&archive(agent).await?, None, None, Manner::Gentle, &|_| ()).await?;
+        let report = verify(&archive(agent).await?, scope, None, &|_| ()).await?;
         tracing::info!(
             chunks = report.chunks,
             bytes = report.stored_bytes,
+            bases = report.bases,
             findings = report.findings.len(),
             "verified"
         );

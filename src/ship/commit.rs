@@ -13,14 +13,11 @@ use crate::chunk::ChunkMeta;
 use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::simulation::{Bug, planted};
-use crate::store::Key;
 
 /// A chunk on its way to the store.
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) meta: Box<ChunkMeta>,
-    /// The object.
-    pub(super) key: Key,
     /// Bytes of the object.
     pub(super) object_bytes: u64,
     /// Ends when the store has acknowledged it.

@@ -11,14 +11,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::buffers::BufferPool;
 use super::commit::InFlight;
-use super::cut::{CutOptions, Cutter};
+use super::cut::{Cut, CutOptions, Cutter};
 use super::lane::Lane;
-use super::pieces::Pieces;
-use super::progress::Progress;
+use super::pieces::{Pieces, Press};
 use super::semi_sync::SemiSync;
-use super::upload::Destination;
 use super::{ShipOptions, Voyage, commit, seal, upload};
-use crate::chunk::compress::CompressOptions;
 use crate::error::{Error, Result};
 
 /// Raw bytes of a piece's frame: most pieces are a few commits.
@@ -52,36 +49,35 @@ impl Stages {
 
 /// The road of the archive's chunks, and of pieces, if commits wait for the spool. `told` is set when the server will be
 /// owed no further acknowledgement.
+///
+/// # Errors
+/// If there is no memory for a compressor.
 pub(super) fn build(
     options: &ShipOptions,
     voyage: &Voyage,
     told: &CancellationToken,
     stages: &mut Stages,
-) -> (Lane, Option<Lane>) {
+) -> Result<(Lane, Option<Lane>)> {
     let replica = voyage.semi_sync.clone().filter(|semi_sync| semi_sync.is_replica);
     let Some((spool, semi_sync)) = voyage.spool.clone().zip(replica) else {
         let (to_commit, committing) = mpsc::channel(options.uploads);
         let commit = commit::run(committing, Arc::clone(&voyage.progress), voyage.semi_sync.clone(), None);
         stages.start("commit", then_told(commit, told));
-        return (chunks(options, voyage, to_commit, voyage.semi_sync.clone(), stages), None);
+        return Ok((chunks(options, voyage, to_commit, voyage.semi_sync.clone(), stages), None));
     };
     let pieces = Pieces::new(spool);
     let (to_commit, committing) = mpsc::channel(options.uploads);
     stages.start("commit", commit::run(committing, Arc::clone(&voyage.progress), None, Some(Arc::clone(&pieces))));
     let chunks = chunks(options, voyage, to_commit, None, stages);
-    let (to_commit, committing) = mpsc::channel(options.uploads);
-    stages.start("spool", then_told(Arc::clone(&pieces).run(committing, Arc::clone(&semi_sync)), told));
-    let road = Road {
-        frame_bytes: options.frame_bytes().min(PIECE_FRAME_BYTES),
-        compress: CompressOptions { long_window_log: None, ..options.compress },
-        sealers: 1,
-        destination: Destination::Pieces(pieces),
-        progress: Arc::default(),
-        acknowledges: Some(semi_sync),
-    };
-    (chunks, Some(road.start(options, voyage, to_commit, stages)))
+    let press = Press::new(options.compress, voyage.recipients.clone())?;
+    let (to_press, cuts) = mpsc::channel(CUT_QUEUE);
+    stages.start("spool", then_told(pieces.run(press, cuts, Arc::clone(&semi_sync)), told));
+    let frame_bytes = options.frame_bytes().min(PIECE_FRAME_BYTES);
+    let pieces = lane(options, voyage, (frame_bytes, 1), to_press, Some(semi_sync));
+    Ok((chunks, Some(pieces)))
 }
 
+/// From the cutter to the uploader. The last stage is started first, so that each is given the way into the next.
 fn chunks(
     options: &ShipOptions,
     voyage: &Voyage,
@@ -89,15 +85,28 @@ fn chunks(
     acknowledges: Option<Arc<SemiSync>>,
     stages: &mut Stages,
 ) -> Lane {
-    let road = Road {
-        frame_bytes: options.frame_bytes(),
-        compress: options.compress,
-        sealers: options.sealers,
-        destination: Destination::Store(Arc::clone(voyage.archive.store())),
-        progress: Arc::clone(&voyage.progress),
-        acknowledges,
-    };
-    road.start(options, voyage, to_commit, stages)
+    let (to_upload, uploading) = mpsc::channel(1);
+    let (to_seal, sealing) = mpsc::channel(CUT_QUEUE);
+    let objects = BufferPool::new(OBJECT_BUDGET_BYTES, OBJECT_BUDGET_BYTES);
+    let (store, progress) = (Arc::clone(voyage.archive.store()), || Arc::clone(&voyage.progress));
+    stages.start("upload", upload::run(uploading, to_commit, store, options.uploads, progress()));
+    let seal_options = seal::SealOptions { compress: options.compress, sealers: options.sealers };
+    stages.start("seal", seal::run(seal_options, voyage.recipients.clone(), sealing, to_upload, objects, progress()));
+    lane(options, voyage, (options.frame_bytes(), options.sealers), to_seal, acknowledges)
+}
+
+/// A lane of frames of so many bytes, which so many sealers work on at a time.
+fn lane(
+    options: &ShipOptions,
+    voyage: &Voyage,
+    (frame_bytes, sealers): (usize, usize),
+    to_seal: mpsc::Sender<Cut>,
+    acknowledges: Option<Arc<SemiSync>>,
+) -> Lane {
+    let frames = BufferPool::new(frame_bytes.saturating_mul(options.frames(frame_bytes, sealers)), usize::MAX);
+    let cut_options = CutOptions { chunk_bytes: options.chunk_bytes, frame_bytes };
+    let cutter = Cutter::new(cut_options, voyage.archive.id(), voyage.server, &voyage.from);
+    Lane::new(cutter.with_purged(voyage.purged.clone()), frames, frame_bytes, to_seal, acknowledges)
 }
 
 /// Sets `told` behind the last word of a commit stage.
@@ -109,38 +118,5 @@ fn then_told(
     async move {
         let _told = told;
         commit.await
-    }
-}
-
-/// From the cutter to the uploader.
-struct Road {
-    frame_bytes: usize,
-    compress: CompressOptions,
-    sealers: usize,
-    destination: Destination,
-    progress: Arc<Progress>,
-    acknowledges: Option<Arc<SemiSync>>,
-}
-
-impl Road {
-    /// Starts its stages, the last one first, so that each is given the way into the next.
-    fn start(
-        self,
-        options: &ShipOptions,
-        voyage: &Voyage,
-        to_commit: mpsc::Sender<InFlight>,
-        stages: &mut Stages,
-    ) -> Lane {
-        let Self { frame_bytes, compress, sealers, destination, progress, acknowledges } = self;
-        let (to_upload, uploading) = mpsc::channel(1);
-        let (to_seal, sealing) = mpsc::channel(CUT_QUEUE);
-        let objects = BufferPool::new(OBJECT_BUDGET_BYTES, OBJECT_BUDGET_BYTES);
-        let frames = BufferPool::new(frame_bytes.saturating_mul(options.frames(frame_bytes, sealers)), usize::MAX);
-        stages.start("upload", upload::run(uploading, to_commit, destination, options.uploads, Arc::clone(&progress)));
-        let seal_options = seal::SealOptions { compress, sealers };
-        stages.start("seal", seal::run(seal_options, voyage.recipients.clone(), sealing, to_upload, objects, progress));
-        let cut_options = CutOptions { chunk_bytes: options.chunk_bytes, frame_bytes };
-        let cutter = Cutter::new(cut_options, voyage.archive.id(), voyage.server, &voyage.from);
-        Lane::new(cutter.with_purged(voyage.purged.clone()), frames, frame_bytes, to_seal, acknowledges)
     }
 }

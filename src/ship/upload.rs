@@ -1,6 +1,6 @@
 //! Upload: several objects on their way at a time, their order kept for the commit.
 //!
-//! Owns: how many are on their way, and where to: the store, or for pieces the spool.
+//! Owns: how many are on their way.
 
 use std::sync::Arc;
 
@@ -10,34 +10,17 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::commit::InFlight;
 use super::failpoint;
-use super::pieces::Pieces;
 use super::progress::{Progress, Stage};
 use super::seal::SealedChunk;
 use crate::clock;
 use crate::error::{Context, Error, Result};
-use crate::store::{Key, Put, SharedStore, StoreError};
-
-/// Where objects go.
-#[derive(Debug, Clone)]
-pub(super) enum Destination {
-    Store(SharedStore),
-    Pieces(Arc<Pieces>),
-}
-
-impl Destination {
-    async fn put_new(&self, key: &Key, body: Bytes) -> Result<Put, StoreError> {
-        match self {
-            Self::Store(store) => store.put_new(key, body).await,
-            Self::Pieces(pieces) => pieces.put(key, body).await,
-        }
-    }
-}
+use crate::store::{Key, Put, SharedStore};
 
 /// The upload stage. Ends when the sealer has.
 pub(super) async fn run(
     mut chunks: mpsc::Receiver<SealedChunk>,
     to_commit: mpsc::Sender<InFlight>,
-    destination: Destination,
+    store: SharedStore,
     uploads: usize,
     progress: Arc<Progress>,
 ) -> Result<()> {
@@ -48,10 +31,10 @@ pub(super) async fn run(
         progress.blocked(Stage::Upload, since);
         let key = Key::new(name.to_string())?;
         let object_bytes = object.len() as u64;
-        let (destination, named) = (destination.clone(), key.clone());
+        let store = Arc::clone(&store);
         let put = tokio::spawn(async move {
             failpoint::pass("upload");
-            let put = destination.put_new(&key, Bytes::from_owner(object)).await.map_err(Error::from);
+            let put = store.put_new(&key, Bytes::from_owner(object)).await.map_err(Error::from);
             failpoint::pass("uploaded");
             if put.context(|| format!("store {key}"))? == Put::AlreadyThere {
                 // The name ends in the digest of the bytes: this is our own earlier try.
@@ -60,7 +43,7 @@ pub(super) async fn run(
             drop(place);
             Ok(())
         });
-        let in_flight = InFlight { meta, key: named, object_bytes, stored: AbortOnDropHandle::new(put) };
+        let in_flight = InFlight { meta, object_bytes, stored: AbortOnDropHandle::new(put) };
         if to_commit.send(in_flight).await.is_err() {
             // The commit stage has failed and says why.
             return Ok(());

@@ -61,7 +61,8 @@ pub(super) async fn listed(archive: &Archive, histories: &[History]) -> Result<L
     let found = archive.bases().await?;
     let drills = archive.drills().await?;
     let bases = found.complete.iter().map(|base| entry(base, histories, &drills)).collect();
-    let unreadable = found.unreadable.into_iter().map(|(id, problem)| UnreadableBase { id, problem }).collect();
+    let unreadable =
+        found.unreadable.into_iter().map(|base| UnreadableBase { id: base.id, problem: base.problem }).collect();
     Ok(Listed { bases, unfinished: found.unfinished, unreadable })
 }
 

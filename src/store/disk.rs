@@ -1,6 +1,7 @@
 //! A store in a folder: one file an object, at the object's own name.
 //!
-//! Owns: atomic, durable writes; reading; removing; sweeping. `disk/list.rs` owns the listing.
+//! Owns: atomic, durable writes; reading; removing; sweeping. `disk/list.rs` owns the listing, `disk/files.rs` what is done to
+//! single files, `disk/spares.rs` the files that are written again.
 //!
 //! How a write goes: a temporary file in `<root>/.tmp/` → write → fdatasync → rename that refuses an existing name →
 //! fsync of the folder. So a name that can be seen names a whole, durable file, and a crash leaves at worst a
@@ -10,12 +11,14 @@
 //! Limits: a component of a name has at most 255 bytes (the kernel's limit); `a` and `a/b` cannot both be objects;
 //! names beginning in `.tmp/` are the store's own. Files that are not objects (names that are no [`Key`]) are not seen.
 
+mod files;
 mod list;
+mod spares;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,18 +26,16 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
+use self::files::{FILE_MODE, classify, make_folder, modified_us, open_object, rename, sync_folder};
+use self::spares::Spares;
 use super::{Key, ListDepth, ListPage, ObjectMeta, Put, Store, StoreError, StoreErrorKind};
 use crate::{clock, threads};
 
+pub use self::spares::SpareOptions;
+
 /// The folder, under the root, of files that are being written.
 const TEMPORARY: &str = ".tmp";
-
-/// Files: the owner writes, the group may read. The objects are encrypted; the names are not.
-const FILE_MODE: u32 = 0o640;
-const FOLDER_MODE: u32 = 0o750;
 
 /// How many folders are remembered as durable; past it the memory starts over (each costs a few fsyncs once more).
 const DURABLE_FOLDERS_MAX: usize = 4096;
@@ -44,11 +45,14 @@ const DURABLE_FOLDERS_MAX: usize = 4096;
 pub struct DiskOptions {
     /// Make the root folder if only its parent exists. Commands that only read should say `false`.
     pub create: bool,
+    /// Files of removed objects that are kept, to be written again: where small objects come and go. Then no other process
+    /// may read the folder's objects.
+    pub spares: SpareOptions,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
-        Self { create: true }
+        Self { create: true, spares: SpareOptions::default() }
     }
 }
 
@@ -67,6 +71,7 @@ struct Disk {
     instance: String,
     /// Folders known to exist and to be durable up to the root.
     durable: Mutex<HashSet<PathBuf>>,
+    spares: Spares,
 }
 
 impl DiskStore {
@@ -78,7 +83,8 @@ impl DiskStore {
         let root = root.into();
         let create = options.create;
         let instance = format!("{}-{:x}", std::process::id(), clock::now_us());
-        let disk = Disk { root, counter: AtomicU64::new(0), instance, durable: Mutex::default() };
+        let spares = Spares::new(options.spares);
+        let disk = Disk { root, counter: AtomicU64::new(0), instance, durable: Mutex::default(), spares };
         let disk = Arc::new(disk);
         let store = Self { disk };
         store.blocking(move |disk| disk.open_root(create)).await?;
@@ -92,7 +98,11 @@ impl DiskStore {
 
     /// Removes an object, but a crash may bring it back. On a thread that may block.
     pub(super) fn remove_blocking(&self, key: &Key) -> Result<(), StoreError> {
-        let removed = fs::remove_file(self.disk.path(key)?).map_err(|error| self.disk.read_error("remove", key, error));
+        let path = self.disk.path(key)?;
+        if self.disk.spares.are_kept() && self.disk.spares.keep(&path, self.disk.temporary()) {
+            return Ok(());
+        }
+        let removed = fs::remove_file(path).map_err(|error| self.disk.read_error("remove", key, error));
         removed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
     }
 
@@ -211,20 +221,31 @@ impl Disk {
         }
     }
 
-    /// Writes a new temporary file, durably; none stays behind on failure.
-    fn write_temporary(&self, body: &[u8]) -> io::Result<PathBuf> {
-        let folder = self.root.join(TEMPORARY);
+    /// A name for a temporary file that nobody has.
+    fn temporary(&self) -> PathBuf {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!("{}-{number}", self.instance));
+        self.root.join(TEMPORARY).join(format!("{}-{number}", self.instance))
+    }
+
+    fn new_temporary(&self) -> io::Result<(PathBuf, File)> {
+        let path = self.temporary();
         let open = || fs::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path);
-        let mut file = match open() {
+        let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                make_folder(&folder)?;
+                make_folder(&self.root.join(TEMPORARY))?;
                 open()?
             }
             other => other?,
         };
-        let written = file.write_all(body).map(|()| {
+        Ok((path, file))
+    }
+
+    /// Writes a temporary file, durably; none stays behind on failure.
+    fn write_temporary(&self, body: &[u8]) -> io::Result<PathBuf> {
+        let (path, mut file) = self.spares.take().map_or_else(|| self.new_temporary(), Ok)?;
+        // One that is written again may be longer.
+        let written = file.write_all(body).and_then(|()| file.set_len(body.len() as u64));
+        let written = written.map(|()| {
             // By our clock, as everything is, whosever the disk is. One that keeps its own does no harm.
             drop(file.set_modified(UNIX_EPOCH + Duration::from_micros(clock::now_us())));
         });
@@ -299,7 +320,11 @@ impl Disk {
             let mut body = Vec::with_capacity(usize::try_from(wanted).map_err(io::Error::other)?);
             if wanted > 0 {
                 file.seek(SeekFrom::Start(start))?;
-                file.take(wanted).read_to_end(&mut body)?;
+                (&file).take(wanted).read_to_end(&mut body)?;
+            }
+            // A file that has lost its name may be another object's by now.
+            if self.spares.are_kept() && fs::metadata(&path)?.ino() != file.metadata()?.ino() {
+                return Err(io::ErrorKind::NotFound.into());
             }
             Ok(Bytes::from(body))
         };
@@ -356,106 +381,9 @@ impl Disk {
     }
 }
 
-/// Opens what must be a file; a folder is no object.
-fn open_object(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
-}
-
-/// Makes one folder; one that exists is fine.
-fn make_folder(path: &Path) -> io::Result<()> {
-    match fs::DirBuilder::new().mode(FOLDER_MODE).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if fs::metadata(path)?.is_dir() {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::NotADirectory.into())
-            }
-        }
-        other => other,
-    }
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Renames, either over what is there or only if nothing is.
-fn rename(from: &Path, to: &Path, over: bool) -> io::Result<Put> {
-    if over {
-        fs::rename(from, to)?;
-        return Ok(Put::Created);
-    }
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(Put::Created),
-        Err(Errno::EXIST) => Ok(Put::AlreadyThere),
-        // Not every filesystem (NFS, some FUSE) and kernel knows the flag: a hard link refuses an existing name too.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => link(from, to),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// The other way to take a name only if it is free.
-fn link(from: &Path, to: &Path) -> io::Result<Put> {
-    match fs::hard_link(from, to) {
-        Ok(()) => {
-            // The object stands; a temporary name that stays behind is swept later.
-            drop(fs::remove_file(from));
-            Ok(Put::Created)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Put::AlreadyThere),
-        Err(error) => Err(error),
-    }
-}
-
-fn modified_us(found: &fs::Metadata) -> Option<u64> {
-    let since = found.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_micros()).ok()
-}
-
-fn classify(error: &io::Error) -> StoreErrorKind {
-    match error.kind() {
-        // FileTooLarge: a limit on the size of files (ulimit -f) that an object meets.
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => StoreErrorKind::Full,
-        io::ErrorKind::PermissionDenied
-        | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory => StoreErrorKind::Denied,
-        io::ErrorKind::InvalidFilename => StoreErrorKind::Config,
-        // Interrupted, stale handles, too many open files, input/output errors of a network mount.
-        _ => StoreErrorKind::Transient,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_of_the_kernel_have_their_kind() {
-        let kind = |errno: Errno| classify(&io::Error::from(errno));
-        assert_eq!(kind(Errno::NOSPC), StoreErrorKind::Full);
-        assert_eq!(kind(Errno::DQUOT), StoreErrorKind::Full);
-        assert_eq!(kind(Errno::ACCESS), StoreErrorKind::Denied);
-        assert_eq!(kind(Errno::PERM), StoreErrorKind::Denied);
-        assert_eq!(kind(Errno::ROFS), StoreErrorKind::Denied);
-        assert_eq!(kind(Errno::NOTDIR), StoreErrorKind::Denied);
-        assert_eq!(kind(Errno::NAMETOOLONG), StoreErrorKind::Config);
-        assert_eq!(kind(Errno::IO), StoreErrorKind::Transient);
-        assert_eq!(kind(Errno::STALE), StoreErrorKind::Transient);
-    }
-
-    #[test]
-    fn a_hard_link_takes_a_free_name_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let (one, two, name) = (folder.path().join("1"), folder.path().join("2"), folder.path().join("name"));
-        fs::write(&one, "one").unwrap();
-        fs::write(&two, "two").unwrap();
-        assert_eq!(link(&one, &name).unwrap(), Put::Created);
-        assert_eq!(link(&two, &name).unwrap(), Put::AlreadyThere);
-        assert_eq!(fs::read(&name).unwrap(), b"one");
-        assert!(fs::symlink_metadata(&one).is_err(), "the temporary name stayed");
-    }
 
     #[tokio::test]
     async fn a_write_leaves_no_temporary_file_and_a_sweep_takes_what_a_crash_left() {
@@ -487,5 +415,74 @@ mod tests {
             let mode = fs::metadata(root.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o027, 0, "{name} has mode {mode:o}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_is_written_again_within_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        let options = DiskOptions { spares: SpareOptions { files: 2, bytes: 1000 }, ..DiskOptions::default() };
+        let store = DiskStore::open(&root, &options).await.unwrap();
+        let key = |number: usize| Key::new(format!("a/{number}")).unwrap();
+        let inode = |number: usize| fs::metadata(root.join(format!("a/{number}"))).unwrap().ino();
+        let kept = || fs::read_dir(root.join(TEMPORARY)).unwrap().count();
+        for (number, bytes) in [(0, 600), (1, 600), (2, 300), (3, 10)] {
+            store.put_blocking(&key(number), &vec![b'x'; bytes]).unwrap();
+        }
+        let (first, third) = (inode(0), inode(2));
+        for number in 0..4 {
+            store.remove_blocking(&key(number)).unwrap();
+            store.remove_blocking(&key(number)).unwrap();
+        }
+        assert_eq!(kept(), 2, "the first and the third: the second goes beyond the bytes, the fourth beyond the files");
+        // The newest first; a shorter body leaves nothing of the old one, a longer one is whole.
+        store.put_blocking(&key(4), b"short").unwrap();
+        store.put_blocking(&key(5), &vec![b'y'; 5000]).unwrap();
+        assert_eq!((inode(4), inode(5), kept()), (third, first, 0));
+        assert_eq!(store.get_range(&key(4), 0, 1 << 20).await.unwrap(), "short");
+        assert_eq!(store.get_range(&key(5), 0, 1 << 20).await.unwrap(), vec![b'y'; 5000]);
+        // A file with a second name is somebody's.
+        fs::hard_link(root.join("a/4"), root.join("copy")).unwrap();
+        store.remove_blocking(&key(4)).unwrap();
+        assert_eq!((kept(), fs::read(root.join("copy")).unwrap()), (0, b"short".to_vec()));
+        // One that somebody has swept is made anew.
+        store.put_blocking(&key(6), b"z").unwrap();
+        store.remove_blocking(&key(6)).unwrap();
+        assert_eq!(store.sweep(0).await.unwrap(), 1);
+        store.put_blocking(&key(7), b"anew").unwrap();
+        assert_eq!(store.get_range(&key(7), 0, 10).await.unwrap(), "anew");
+    }
+
+    /// A reader never gets the bytes of another object, however often files change their names.
+    #[test]
+    fn a_reader_meanwhile_gets_the_object_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let options = DiskOptions { spares: SpareOptions { files: 4, bytes: 1 << 20 }, ..DiskOptions::default() };
+        let store = runtime.block_on(DiskStore::open(folder.path().join("root"), &options)).unwrap();
+        let newest = AtomicU64::new(0);
+        let bytes_of = |number: u64| number.to_le_bytes().repeat(4000);
+        let key = |number: u64| Key::new(number.to_string()).unwrap();
+        let whole = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for number in 0..1000 {
+                    store.put_blocking(&key(number), &bytes_of(number)).unwrap();
+                    newest.store(number, Ordering::Release);
+                    std::thread::yield_now();
+                    store.remove_blocking(&key(number)).unwrap();
+                }
+            });
+            let mut whole = 0;
+            while !writer.is_finished() {
+                let number = newest.load(Ordering::Acquire);
+                match store.disk.get(&key(number), 0, 1 << 20) {
+                    Ok(body) if body == bytes_of(number) => whole += 1,
+                    Ok(_) => panic!("another object's bytes in {number}"),
+                    Err(error) => assert!(error.is_not_found(), "{error}"),
+                }
+            }
+            whole
+        });
+        assert!(whole > 0, "no object was met");
     }
 }

@@ -91,7 +91,9 @@ impl Spool {
     /// # Errors
     /// `Config` if another process has it, or if it is another archive's; and what the folder says.
     pub async fn open(options: SpoolOptions, archive: &str) -> Result<Arc<Self>, StoreError> {
-        let disk = DiskStore::open(&options.dir, &DiskOptions { create: true }).await?;
+        let mut index = Index::new(options.bytes_max, options.entries_max);
+        let disk = DiskOptions { create: true, spares: index.spares() };
+        let disk = DiskStore::open(&options.dir, &disk).await?;
         let lock = lock(&options.dir)?;
         claim(&disk, &options.dir, archive).await?;
         // Whoever wrote them is dead.
@@ -99,7 +101,6 @@ impl Spool {
         remove_empty(&options.dir.join(options.prefix));
         let mut listing = list_collect(&disk, options.prefix, ListDepth::Everything, ENTRIES_MAX).await?;
         listing.objects.sort_by(|one, other| (one.modified_us, &one.key).cmp(&(other.modified_us, &other.key)));
-        let mut index = Index::new(options.bytes_max, options.entries_max);
         for object in listing.objects {
             index.found(&object.key, object.size, object.modified_us.unwrap_or_else(clock::now_us));
         }
@@ -114,7 +115,7 @@ impl Spool {
         if fs::metadata(dir.join(MARK)).is_err() {
             return Ok(None);
         }
-        let disk = DiskStore::open(dir, &DiskOptions { create: false }).await?;
+        let disk = DiskStore::open(dir, &DiskOptions { create: false, ..DiskOptions::default() }).await?;
         let archive = read_mark(&disk, dir).await?;
         let listing = list_collect(&disk, prefix, ListDepth::Everything, ENTRIES_MAX).await?;
         let bytes = listing.objects.iter().fold(0_u64, |sum, object| sum.saturating_add(object.size));
@@ -159,23 +160,22 @@ impl Spool {
         self.put(Lane::Piece(generation), key, body).await
     }
 
+    /// As [`Spool::put_piece`], at once, on a thread that may block; `None` if there is no room.
+    ///
+    /// # Errors
+    /// The folder's.
+    pub fn put_piece_now(&self, generation: u64, key: &Key, body: &[u8]) -> Option<Result<Put, StoreError>> {
+        let lane = Lane::Piece(generation);
+        let reserved = self.lock().reserve(lane, body.len() as u64);
+        reserved.then(|| self.write(lane, key, body))
+    }
+
     async fn put(self: &Arc<Self>, lane: Lane, key: &Key, body: Bytes) -> Result<Put, StoreError> {
-        let size = body.len() as u64;
         let write = || async {
-            self.reserve(lane, size).await;
+            self.reserve(lane, body.len() as u64).await;
             let (spool, key, body) = (Arc::clone(self), key.clone(), body.clone());
             // Once begun it is carried through and counted, even if the caller is gone meanwhile.
-            let written = threads::run(move || {
-                let put = spool.disk.put_blocking(&key, &body);
-                let mut index = spool.lock();
-                match &put {
-                    Ok(_) => index.written(lane, &key, size, clock::now_us()),
-                    Err(_) => index.unreserve(lane, size),
-                }
-                drop(index);
-                spool.changed.send_replace(());
-                put
-            });
+            let written = threads::run(move || spool.write(lane, &key, &body));
             written.await.unwrap_or_else(|error| Err(cut_off(error)))
         };
         // A disk without room may get some: what is drained leaves it.
@@ -186,6 +186,20 @@ impl Spool {
             Err(Stopped::Failed { error, .. } | Stopped::Cancelled(Some(error))) => Err(error),
             Err(Stopped::Cancelled(None)) => Err(StoreError::new(StoreErrorKind::Transient, what())),
         }
+    }
+
+    /// Writes what room is reserved for.
+    fn write(&self, lane: Lane, key: &Key, body: &[u8]) -> Result<Put, StoreError> {
+        let size = body.len() as u64;
+        let put = self.disk.put_blocking(key, body);
+        let mut index = self.lock();
+        match &put {
+            Ok(_) => index.written(lane, key, size, clock::now_us()),
+            Err(_) => index.unreserve(lane, size),
+        }
+        drop(index);
+        self.changed.send_replace(());
+        put
     }
 
     /// Waits until there is room, and takes it.

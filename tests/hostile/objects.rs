@@ -161,6 +161,58 @@ fn manifests_that_mean_other_parts_or_are_absurd_stand_in_nobodys_way() {
     let restore = [&["restore", "--to", "latest", "--base", "swapped"][..], &place].concat();
     let said = config.fails(&words(&with_key(&config, &restore)), 10);
     assert!(said.contains("part-000001") && said.contains("swapped"), "{said}");
+    // `verify` tells them all, without a key.
+    let report = verify(&config, 10);
+    let found = report["findings"].as_array().unwrap();
+    let about = |what: &str| found.iter().filter(|finding| finding["what"].as_str().unwrap().contains(what)).count();
+    for bad in ["giant", "huge", "none", "other", "outside", "sum"] {
+        assert_eq!(about(&format!("bases/{bad}/manifest.json")), 1, "{bad}: {report:#}");
+    }
+    let parts = good["parts"].as_array().unwrap().len();
+    assert_eq!((about("bases/swapped/part-"), found.len()), (parts, parts + 6), "{report:#}");
+    config.ok(&["verify", "--no-bases"]);
+}
+
+fn verify(config: &AgentConfig, code: i32) -> Value {
+    let out = config.output(&["verify", "--json"]);
+    assert_eq!(out.status.code(), Some(code), "{}", said(&out));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+#[test]
+fn a_base_backup_that_is_damaged_is_told_without_a_key() {
+    let (_server, config, _) = archived("basedamage");
+    config.edit("engine = \"clone\"", "engine = \"clone\"\npart_size = \"1MiB\"");
+    let base: Value = serde_json::from_str(&config.ok(&["base", "--json"])).unwrap();
+    let folder = config.archive().join("bases").join(base["base"]["id"].as_str().unwrap());
+    let mut parts: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    parts.sort();
+    parts.retain(|part| file_name(part) != "manifest.json");
+    assert!(parts.len() >= 3, "{parts:?}");
+    let report = verify(&config, 0);
+    let bytes: u64 = parts.iter().map(|part| fs::metadata(part).unwrap().len()).sum();
+    assert_eq!((report["bases"].as_u64(), report["base_bytes"].as_u64()), (Some(1), Some(bytes)), "{report}");
+    let deep = config.verify_deep();
+    assert!(deep.contains(", 1 base backup, ") && deep.contains("whole"), "{deep}");
+
+    let good: Vec<Vec<u8>> = parts.iter().map(|part| fs::read(part).unwrap()).collect();
+    let mut flipped = good[0].clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    fs::write(&parts[0], flipped).unwrap();
+    fs::write(&parts[1], &good[1][..good[1].len() - 1]).unwrap();
+    fs::remove_file(&parts[2]).unwrap();
+    let report = verify(&config, 10);
+    let found: Vec<&str> =
+        report["findings"].as_array().unwrap().iter().map(|finding| finding["what"].as_str().unwrap()).collect();
+    assert_eq!(found.len(), 3, "{report:#}");
+    for (what, part) in found.iter().zip(&parts) {
+        assert!(what.ends_with(file_name(part)), "{what}");
+    }
+    refused(&config, file_name(&parts[0]), true);
+    for (part, bytes) in parts.iter().zip(&good) {
+        fs::write(part, bytes).unwrap();
+    }
+    config.verify_deep();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 // The longest is the first in the alphabet, and so begins first.
 mod anywhere;
 mod branches;
+mod bucket;
 mod clone;
 mod damage;
 mod drill;

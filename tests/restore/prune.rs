@@ -1,7 +1,12 @@
 //! Retention on a real history: what is kept restores as before, what goes is gone, and nothing takes it for a gap.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use binvault::archive::Archive;
+use binvault::store::disk::{DiskOptions, DiskStore};
+use binvault::verify::{Manner, Report, Scope, verify};
 use serde_json::Value;
 
 use crate::oracle::fingerprint;
@@ -153,6 +158,58 @@ fn an_interrupted_prune_does_no_harm() {
         assert_eq!(report["removed"]["objects"].as_u64(), Some((chunks.len() - removed) as u64));
         assert_eq!(objects(&archive).len(), left.len());
     }
+}
+
+/// A prune in the middle of a verification, which has then listed what is gone when it comes to it.
+#[test]
+fn what_is_pruned_while_it_is_verified_is_no_finding() {
+    let extra = format!("{POLICY}[agent]\nchunk_size = \"64KiB\"\n[base]\npart_size = \"256KiB\"\n");
+    let (source, config) = shop_with("prunemid", &[], &extra);
+    source.sql("CREATE TABLE shop.big (id INT PRIMARY KEY AUTO_INCREMENT, body LONGTEXT)");
+    for _ in 0..3 {
+        source.sql("INSERT INTO shop.big (body) VALUES (REPEAT(HEX(RANDOM_BYTES(1000)), 100))");
+    }
+    history(&source, &config);
+    let archive = config.archive();
+    let whole = objects(&archive);
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(&archive, copy.path(), &whole);
+    let chunks = names(&archive, "chunks/").len() as u64;
+    let before = verified(&archive, u64::MAX, || ());
+    assert_eq!((before.chunks as u64, before.findings.len()), (chunks, 0));
+    assert!(before.bases >= 3 && before.base_bytes > 0, "{before:?}");
+    // Behind the first chunk, and behind the first part of the first base backup.
+    for reads in [1, chunks + 1] {
+        let report = verified(&archive, reads, || drop(prune(&config, &[])));
+        assert!(objects(&archive).len() < whole.len(), "nothing was pruned");
+        assert!(report.findings.is_empty(), "{report:#?}");
+        report.into_result().unwrap();
+        copy_all(copy.path(), &archive, &whole);
+        for record in names(&archive, "prunes/") {
+            std::fs::remove_file(archive.join(record)).unwrap();
+        }
+    }
+    // What nobody pruned is one.
+    let chunk = archive.join(names(&archive, "chunks/").pop().unwrap());
+    let report = verified(&archive, 1, || std::fs::remove_file(&chunk).unwrap());
+    assert!(!report.findings.is_empty());
+}
+
+/// Verifies without a key, one object after the other; after so many of them something happens.
+fn verified(archive: &Path, after: u64, happens: impl Fn() + Send + Sync) -> Report {
+    let reads = AtomicU64::new(0);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = DiskStore::open(archive, &DiskOptions::default()).await.unwrap();
+        let archive = Archive::open(Arc::new(store), false).await.unwrap();
+        let scope = Scope { server: None, bases: true, manner: Manner::Gentle };
+        let on_bytes = |_| {
+            if reads.fetch_add(1, Ordering::Relaxed) + 1 == after {
+                happens();
+            }
+        };
+        verify(&archive, scope, None, &on_bytes).await.unwrap()
+    })
 }
 
 fn copy_all(from: &Path, to: &Path, objects: &[PathBuf]) {

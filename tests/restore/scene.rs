@@ -13,6 +13,15 @@ pub(crate) fn shop(hint: &str, options: &[&str]) -> (Mysqld, AgentConfig) {
 
 /// As [`shop`], with further configuration.
 pub(crate) fn shop_with(hint: &str, options: &[&str], extra: &str) -> (Mysqld, AgentConfig) {
+    archived(hint, options, |source| AgentConfig::with_extra(source, extra))
+}
+
+/// As [`shop_with`], in an archive at this URL.
+pub(crate) fn shop_at(hint: &str, url: &str, extra: &str) -> (Mysqld, AgentConfig) {
+    archived(hint, &[], |source| AgentConfig::with(source, url, extra))
+}
+
+fn archived(hint: &str, options: &[&str], config: impl FnOnce(&Mysqld) -> AgentConfig) -> (Mysqld, AgentConfig) {
     let source = Mysqld::start(hint, options);
     source.create_agent_user("binvault", PASSWORD);
     source.grant_base("binvault");
@@ -20,7 +29,7 @@ pub(crate) fn shop_with(hint: &str, options: &[&str], extra: &str) -> (Mysqld, A
         "CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40));
          INSERT INTO shop.orders (what) VALUES ('one'), ('two'), ('three')",
     );
-    let config = AgentConfig::with_extra(&source, extra);
+    let config = config(&source);
     config.archive_now();
     base(&config);
     (source, config)

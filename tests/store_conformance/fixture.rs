@@ -12,7 +12,7 @@ use binvault::store::s3::{S3Options, S3Store};
 use binvault::store::{SharedStore, Store, StoreOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
+use crate::server::{ACCESS_KEY, BUCKET, Named, SECRET_KEY, Server};
 
 /// A store and what must live as long as it.
 pub(crate) struct Fixture {
@@ -77,15 +77,9 @@ pub(crate) async fn disk_behind_faults() -> Fixture {
 
 /// The store that the environment names, if it does.
 pub(crate) async fn from_environment() -> Option<Fixture> {
-    let variable = |name: &str| std::env::var(format!("BINVAULT_TEST_S3_{name}")).ok();
-    let url = variable("URL")?;
-    let s3 = S3Options {
-        endpoint: variable("ENDPOINT"),
-        access_key: variable("ACCESS_KEY"),
-        secret_key: variable("SECRET_KEY").map(Into::into),
-        ..S3Options::default()
-    };
-    let url = format!("{}/conformance-{}", url.trim_end_matches('/'), uuid::Uuid::new_v4());
+    let Named { url, endpoint, access_key, secret_key } = Named::by_environment("conformance")?;
+    let secret_key = secret_key.map(Into::into);
+    let s3 = S3Options { endpoint, access_key, secret_key, ..S3Options::default() };
     let options = StoreOptions { url, s3, ..StoreOptions::default() };
     let store = binvault::store::open(&options, &CancellationToken::new()).await.unwrap();
     Some(Fixture { store, _keep: Box::new(()) })

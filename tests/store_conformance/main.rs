@@ -3,12 +3,8 @@
 //! `behaviours.rs` says what; this file says for which stores: memory, a folder, S3 (a server that the test starts
 //! itself), and a folder behind faults and retries. `trouble.rs` holds what goes wrong in a way of its own kind.
 //!
-//! Any other S3 store takes part when the environment names it; the bucket must exist, objects are written under a
-//! prefix of their own and removed again:
-//!
-//! - `BINVAULT_TEST_S3_URL`: `s3://bucket/prefix`
-//! - `BINVAULT_TEST_S3_ENDPOINT`: `https://host:port`; without it, Amazon's
-//! - `BINVAULT_TEST_S3_ACCESS_KEY`, `BINVAULT_TEST_S3_SECRET_KEY`: without them, the default chain
+//! Any other S3 store takes part when the environment names it ([`server::Named`]); objects are written under a prefix of
+//! their own and removed again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends by panicking")]
 

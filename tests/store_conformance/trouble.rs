@@ -52,7 +52,9 @@ async fn a_folder_whose_parent_is_missing_is_a_missing_bucket() {
     let error = open_disk(&folder.path().join("a/b")).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::NoBucket);
     assert!(error.message.contains("a/b"), "{error}");
-    let error = DiskStore::open(folder.path().join("a"), &DiskOptions { create: false }).await.unwrap_err();
+    let error = DiskStore::open(folder.path().join("a"), &DiskOptions { create: false, ..DiskOptions::default() })
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::NoBucket);
     open_disk(&folder.path().join("a")).await.unwrap();
 }

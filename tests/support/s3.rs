@@ -42,6 +42,8 @@ pub(crate) const BUCKET: &str = "archive";
 pub(crate) struct Switches {
     /// Writes and deletes are answered with AccessDenied.
     pub(crate) read_only: AtomicBool,
+    /// Objects whose name contains this are under a lock: to delete one is answered with AccessDenied.
+    pub(crate) locked: Mutex<Option<String>>,
     /// Every request is answered with 503 ServiceUnavailable.
     pub(crate) down: AtomicBool,
     /// So many further requests are answered with 503 SlowDown.
@@ -74,6 +76,42 @@ pub(crate) struct Switches {
     pub(crate) puts: AtomicU64,
     /// PUTs that carried a checksum.
     pub(crate) checksums: AtomicU64,
+}
+
+/// Any other S3 store, where the environment names one: its bucket must exist, and may keep versions or lock objects.
+///
+/// - `BINVAULT_TEST_S3_URL`: `s3://bucket/prefix`
+/// - `BINVAULT_TEST_S3_ENDPOINT`: `https://host:port`; without it, Amazon's
+/// - `BINVAULT_TEST_S3_ACCESS_KEY`, `BINVAULT_TEST_S3_SECRET_KEY`: without them, the default chain
+#[derive(Debug)]
+pub(crate) struct Named {
+    /// With a prefix of its own.
+    pub(crate) url: String,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) access_key: Option<String>,
+    pub(crate) secret_key: Option<String>,
+}
+
+impl Named {
+    /// The store that the environment names, if it does; `under` begins the prefix.
+    pub(crate) fn by_environment(under: &str) -> Option<Self> {
+        let variable = |name: &str| std::env::var(format!("BINVAULT_TEST_S3_{name}")).ok();
+        let url = variable("URL")?;
+        Some(Self {
+            url: format!("{}/{under}-{}", url.trim_end_matches('/'), uuid::Uuid::new_v4()),
+            endpoint: variable("ENDPOINT"),
+            access_key: variable("ACCESS_KEY"),
+            secret_key: variable("SECRET_KEY"),
+        })
+    }
+
+    /// The lines of `[archive]` that lead to it.
+    pub(crate) fn settings(&self) -> String {
+        let line = |name: &str, value: &Option<String>| {
+            value.as_ref().map_or_else(String::new, |value| format!("{name} = \"{value}\"\n"))
+        };
+        line("endpoint", &self.endpoint) + &line("access_key", &self.access_key) + &line("secret_key", &self.secret_key)
+    }
 }
 
 /// A running server.
@@ -319,6 +357,9 @@ impl S3 for BucketFolder {
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         self.check_bucket(&request.input.bucket)?;
+        if self.switches.locked.lock().unwrap().as_ref().is_some_and(|part| request.input.key.contains(part)) {
+            return Err(s3_error!(AccessDenied, "Object is WORM protected and cannot be overwritten or deleted"));
+        }
         self.index.lock().unwrap().remove(&request.input.key);
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }

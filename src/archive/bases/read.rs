@@ -17,7 +17,7 @@ use crate::chunk::OBJECT_BYTES_MAX;
 use crate::chunk::keys::Identities;
 use crate::chunk::part::{OpenedPart, PartMeta, PartName};
 use crate::error::{Context, Error, Result};
-use crate::store::{Key, get_known};
+use crate::store::{Key, ObjectMeta, get_known};
 
 /// Parts being fetched and opened at a time.
 const PARTS_AT_A_TIME: usize = 3;
@@ -27,11 +27,60 @@ const BLOCK_BYTES: usize = 256 << 10;
 const BLOCKS_WAITING: usize = 8;
 
 /// A part that is wanted: where it lies and what it must be.
-struct Wanted {
-    key: Key,
+#[derive(Debug)]
+pub struct WantedPart {
+    /// The object.
+    pub key: Key,
+    /// Its bytes.
+    pub stored_bytes: u64,
     name: PartName,
     meta: PartMeta,
-    stored_bytes: u64,
+}
+
+impl WantedPart {
+    /// Gets the object.
+    ///
+    /// # Errors
+    /// Those of the store; [`crate::error::Kind::Corrupt`] if it has another size.
+    pub async fn fetch(&self, archive: &Archive) -> Result<Bytes> {
+        let meta = ObjectMeta { key: self.key.clone(), size: self.stored_bytes, modified_us: None };
+        get_known(archive.store().as_ref(), &meta, OBJECT_BYTES_MAX).await.map_err(Error::from)
+    }
+
+    /// Holds an object's digest and what it says of itself against what is wanted. Needs no key.
+    ///
+    /// # Errors
+    /// As [`OpenedPart::check`].
+    pub fn check(&self, object: &[u8]) -> Result<()> {
+        OpenedPart::check(&self.name, &self.meta, object)
+    }
+
+    /// Opens an object and reads it to its end; each block of at most [`BLOCK_BYTES`] goes to `to`, until that says
+    /// `false`.
+    ///
+    /// # Errors
+    /// As [`OpenedPart::new`], and for bytes that cannot be unpacked.
+    pub fn open(&self, object: &[u8], keys: &Identities, mut to: impl FnMut(Vec<u8>) -> bool) -> Result<()> {
+        let mut part = OpenedPart::new(&self.name, &self.meta, object, keys)?;
+        loop {
+            let mut block = vec![0_u8; BLOCK_BYTES];
+            let mut filled = 0_usize;
+            while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
+                let got = part.read(room).map_err(|error| Error::corrupt("unpack").source(error))?;
+                if got == 0 {
+                    break;
+                }
+                filled = filled.saturating_add(got);
+            }
+            if filled == 0 {
+                return Ok(());
+            }
+            block.truncate(filled);
+            if !to(block) {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// A part on its way.
@@ -44,7 +93,7 @@ struct Coming {
 pub struct BaseReader {
     archive: Archive,
     keys: Arc<Identities>,
-    wanted: std::vec::IntoIter<Wanted>,
+    wanted: std::vec::IntoIter<WantedPart>,
     coming: VecDeque<Coming>,
 }
 
@@ -54,7 +103,7 @@ impl BaseReader {
     /// # Errors
     /// [`crate::error::Kind::Corrupt`] if the manifest names parts that can be none.
     pub fn new(archive: &Archive, manifest: &BaseManifest, keys: Arc<Identities>) -> Result<Self> {
-        let wanted = wanted(archive, manifest)?.into_iter();
+        let wanted = wanted_parts(archive, manifest)?.into_iter();
         Ok(Self { archive: archive.clone(), keys, wanted, coming: VecDeque::new() })
     }
 
@@ -100,7 +149,10 @@ pub async fn read_base(
 }
 
 /// Every part of the manifest with what its stanza must say.
-fn wanted(archive: &Archive, manifest: &BaseManifest) -> Result<Vec<Wanted>> {
+///
+/// # Errors
+/// [`crate::error::Kind::Corrupt`] if the manifest names parts that can be none.
+pub fn wanted_parts(archive: &Archive, manifest: &BaseManifest) -> Result<Vec<WantedPart>> {
     let mut offset = 0_u64;
     let count = manifest.parts.len();
     let each = manifest.parts.iter().enumerate().map(|(index, part)| {
@@ -116,55 +168,30 @@ fn wanted(archive: &Archive, manifest: &BaseManifest) -> Result<Vec<Wanted>> {
             last: index.checked_add(1) == Some(count),
         };
         offset = offset.saturating_add(part.raw_bytes);
-        Ok(Wanted { key: manifest.part_key(part)?, name, meta, stored_bytes: part.stored_bytes })
+        Ok(WantedPart { key: manifest.part_key(part)?, stored_bytes: part.stored_bytes, name, meta })
     });
     each.collect()
 }
 
 /// Starts fetching and opening a part in the background.
-fn start(archive: Archive, wanted: Wanted, keys: Arc<Identities>) -> Coming {
+fn start(archive: Archive, wanted: WantedPart, keys: Arc<Identities>) -> Coming {
     let (send, blocks) = mpsc::channel(BLOCKS_WAITING);
     let task = tokio::spawn(async move {
         let what = || format!("read {}", wanted.key);
-        let object = match fetch(&archive, &wanted).await.context(what) {
+        let object = match wanted.fetch(&archive).await.context(what) {
             Ok(object) => object,
             Err(error) => return drop(send.send(Err(error)).await),
         };
         let to = send.clone();
         let name = wanted.key.clone();
-        let opening = tokio::task::spawn_blocking(move || open(&wanted, &object, &keys, &send));
+        let opening = tokio::task::spawn_blocking(move || {
+            // Nobody reads any more: no error.
+            wanted.open(&object, &keys, |block| send.blocking_send(Ok(Bytes::from(block))).is_ok())
+        });
         let opened = opening.await.map_err(|panic| Error::failed("an opening thread broke down").source(panic));
         if let Err(error) = opened.and_then(|result| result) {
             let _ = to.send(Err(error.context(format!("read {name}")))).await;
         }
     });
     Coming { blocks, _task: AbortOnDropHandle::new(task) }
-}
-
-async fn fetch(archive: &Archive, wanted: &Wanted) -> Result<Bytes> {
-    let meta = crate::store::ObjectMeta { key: wanted.key.clone(), size: wanted.stored_bytes, modified_us: None };
-    get_known(archive.store().as_ref(), &meta, OBJECT_BYTES_MAX).await.map_err(Error::from)
-}
-
-fn open(wanted: &Wanted, object: &[u8], keys: &Identities, send: &mpsc::Sender<Result<Bytes>>) -> Result<()> {
-    let mut part = OpenedPart::new(&wanted.name, &wanted.meta, object, keys)?;
-    loop {
-        let mut block = vec![0_u8; BLOCK_BYTES];
-        let mut filled = 0_usize;
-        while let Some(room) = block.get_mut(filled..).filter(|room| !room.is_empty()) {
-            let got = part.read(room).map_err(|error| Error::corrupt("unpack").source(error))?;
-            if got == 0 {
-                break;
-            }
-            filled = filled.saturating_add(got);
-        }
-        if filled == 0 {
-            return Ok(());
-        }
-        block.truncate(filled);
-        if send.blocking_send(Ok(Bytes::from(block))).is_err() {
-            // Nobody reads any more.
-            return Ok(());
-        }
-    }
 }

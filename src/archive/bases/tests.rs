@@ -181,9 +181,9 @@ async fn a_manifest_that_cannot_be_used_stands_in_nobodys_way() {
     }
     let bases = bench.archive.bases().await.unwrap();
     assert_eq!(bases.complete, [good]);
-    let ids: Vec<&str> = bases.unreadable.iter().map(|(id, _)| id.as_str()).collect();
+    let ids: Vec<&str> = bases.unreadable.iter().map(|base| base.id.as_str()).collect();
     assert_eq!(ids, ["a", "b", "c"]);
-    assert!(bases.unreadable[1].1.contains("format"), "{:?}", bases.unreadable);
+    assert!(bases.unreadable[1].is_newer && bases.unreadable[1].problem.contains("format"), "{:?}", bases.unreadable);
     assert!(bench.archive.base("a").await.is_err());
     assert_eq!(bench.archive.base("../x").await.unwrap_err().kind(), Kind::Config);
 }

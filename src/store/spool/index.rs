@@ -8,10 +8,13 @@ use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::disk::SpareOptions;
 use crate::store::{Key, ObjectMeta};
 
-/// The part of the room that pieces may take.
+/// The part of the room that pieces may take, files of removed ones that are kept included.
 const PIECES_SHARE: u64 = 8;
+/// The part of that for what is kept of removed ones.
+const SPARES_SHARE: u64 = 4;
 
 /// A budget of bytes and entries.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,21 +99,30 @@ pub(super) struct Index {
     next_turn: u64,
     whole: Room,
     pieces: Room,
+    spares: SpareOptions,
     generation: u64,
 }
 
 impl Index {
     pub(super) fn new(bytes_max: u64, entries_max: usize) -> Self {
-        let (bytes, entries) = (bytes_max / PIECES_SHARE, entries_max / usize::try_from(PIECES_SHARE).unwrap_or(1));
+        let part = |of: usize, share: u64| of / usize::try_from(share).unwrap_or(1);
+        let (bytes, entries) = (bytes_max / PIECES_SHARE, part(entries_max, PIECES_SHARE));
+        let spares = SpareOptions { files: part(entries, SPARES_SHARE), bytes: bytes / SPARES_SHARE };
         Self {
             entries: BTreeMap::new(),
             waiting: BTreeMap::new(),
             open: BTreeSet::new(),
             next_turn: 0,
             whole: Room::new(bytes_max.saturating_sub(bytes), entries_max.saturating_sub(entries)),
-            pieces: Room::new(bytes, entries),
+            pieces: Room::new(bytes.saturating_sub(spares.bytes), entries.saturating_sub(spares.files)),
+            spares,
             generation: 0,
         }
+    }
+
+    /// What may be kept of removed entries, beside the rooms.
+    pub(super) fn spares(&self) -> SpareOptions {
+        self.spares
     }
 
     fn room(&mut self, lane: Lane) -> &mut Room {
