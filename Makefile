@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test test-alerts test-browser deb bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover soak-chaos soak-run fuzz fuzz-corpus fmt clippy doc deny check
+.PHONY: help demo test test-alerts test-browser test-image deb bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover soak-chaos soak-run fuzz fuzz-corpus fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test-alerts: ## each alert fires when it should and only then; rules, dashboard,
 
 test-browser: ## the status page in a real browser, narrow and wide, light and dark
 	@tests/browser/run.sh
+
+test-image: ## the steps of the container image without an engine, and the program in what they make (needs root, debootstrap)
+	@docker/check.sh
 
 deb: ## a package for Debian and Ubuntu, in target/debian/ (needs cargo-deb)
 	@packaging/deb.sh
@@ -56,7 +59,7 @@ soak-chaos: ## half an hour of all faults mixed, real server and S3, under load;
 soak-run: ## an hour of load with a chunk each second: memory flat, no descriptor left open (BINVAULT_RUN_SECONDS)
 	BINVAULT_RUN_SECONDS=$${BINVAULT_RUN_SECONDS:-3600} $(CARGO) test $(LOCKED) --test operate memory -- --nocapture
 
-fuzz: ## every decoder under a fuzzer, BINVAULT_FUZZ_SECONDS (1800) each; what breaks one is kept (needs cargo-fuzz)
+fuzz: ## every decoder under a fuzzer, BINVAULT_FUZZ_SECONDS (1800) each, BINVAULT_FUZZ_JOBS at a time; what breaks one is kept (needs cargo-fuzz)
 	@fuzz/run.sh
 
 fuzz-corpus: ## what the fuzzer and the tests begin with, anew, from real servers

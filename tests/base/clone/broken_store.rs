@@ -68,7 +68,7 @@ fn a_store_that_comes_back_is_waited_for() {
     scene.store.switches.internal_error.store(0, SeqCst);
     assert!(agent.wait(Duration::from_secs(60)).success());
     assert_eq!((counts(&scene.direct), clones(&scene.server)), ((1, 0), 0));
-    scene.direct.verify_deep();
+    scene.through.verify_deep();
 }
 
 #[test]
