@@ -5,7 +5,7 @@ LOCKED ?= --locked
 # What `make deny` checks. Where the database of advisories cannot be reached: make deny DENY="bans licenses sources".
 DENY ?= all
 
-.PHONY: help demo test test-alerts test-browser test-image deb bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover soak-chaos soak-run fuzz fuzz-corpus fmt clippy doc deny check
+.PHONY: help demo test test-alerts test-browser test-image deb static bench soak-kill soak-roundtrip soak-restore soak-clone soak-rpo soak-sim soak-failover soak-chaos soak-run fuzz fuzz-corpus fmt clippy doc deny check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test-image: ## the steps of the container image without an engine, and the progr
 
 deb: ## a package for Debian and Ubuntu, in target/debian/ (needs cargo-deb)
 	@packaging/deb.sh
+
+static: ## one file that runs on any Linux, whatever its C library (needs Rust's musl target, musl-tools)
+	@packaging/static.sh
 
 bench: ## ingest, replay and base backups, each beside its stock peer and its limits: tables, and a JSON beside them
 	$(CARGO) bench $(LOCKED)

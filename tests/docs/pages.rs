@@ -174,6 +174,8 @@ impl Scene {
         }
         let would = self.next(&mut blocks, "make deb");
         assert!(would.contains("deb.sh"), "{would}");
+        let would = self.next(&mut blocks, "make static");
+        assert!(would.contains("static.sh"), "{would}");
         self.next(&mut blocks, "binvault init");
         fs::write(self.at("etc/binvault/orders.password"), PASSWORD).unwrap();
         let said = self.next(&mut blocks, "binvault -c /etc/binvault/orders.toml check");
