@@ -55,7 +55,7 @@ impl WantedPart {
         OpenedPart::check(&self.name, &self.meta, object)
     }
 
-    /// Opens an object and reads it to its end; each block of at most [`BLOCK_BYTES`] goes to `to`, until that says
+    /// Opens an object and reads it to its end; each block of at most 256 KiB goes to `to`, until that says
     /// `false`.
     ///
     /// # Errors
