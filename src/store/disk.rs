@@ -106,6 +106,11 @@ impl DiskStore {
         removed.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
     }
 
+    /// Behind some removals: their files may be written again. On a thread that may block.
+    pub(super) fn settle_blocking(&self) {
+        self.disk.spares.settle();
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Disk) -> Result<T, StoreError> + Send + 'static,
@@ -434,6 +439,10 @@ mod tests {
             store.remove_blocking(&key(number)).unwrap();
             store.remove_blocking(&key(number)).unwrap();
         }
+        // Until it is durable that their names are gone, they rest.
+        store.put_blocking(&key(8), b"new").unwrap();
+        assert!(![first, third].contains(&inode(8)));
+        store.settle_blocking();
         assert_eq!(kept(), 2, "the first and the third: the second goes beyond the bytes, the fourth beyond the files");
         // The newest first; a shorter body leaves nothing of the old one, a longer one is whole.
         store.put_blocking(&key(4), b"short").unwrap();
@@ -448,6 +457,7 @@ mod tests {
         // One that somebody has swept is made anew.
         store.put_blocking(&key(6), b"z").unwrap();
         store.remove_blocking(&key(6)).unwrap();
+        store.settle_blocking();
         assert_eq!(store.sweep(0).await.unwrap(), 1);
         store.put_blocking(&key(7), b"anew").unwrap();
         assert_eq!(store.get_range(&key(7), 0, 10).await.unwrap(), "anew");
@@ -470,6 +480,7 @@ mod tests {
                     newest.store(number, Ordering::Release);
                     std::thread::yield_now();
                     store.remove_blocking(&key(number)).unwrap();
+                    store.settle_blocking();
                 }
             });
             let mut whole = 0;

@@ -232,6 +232,7 @@ impl Spool {
                 spool.disk.remove_blocking(&key)?;
                 spool.lock().gone(&key);
             }
+            spool.disk.settle_blocking();
             spool.changed.send_replace(());
             Ok(())
         });
