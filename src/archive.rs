@@ -28,8 +28,8 @@ use crate::error::{Context, Result};
 use crate::store::{self, Key, ListDepth, SharedStore};
 
 pub use bases::{
-    BASE_MANIFEST, BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates, UnreadableBase,
-    WantedPart, base_folder, part_key, read_base, wanted_parts,
+    BASE_MANIFEST, BASES_FOLDER, BaseContent, BaseManifest, BasePart, BaseReader, Bases, CloneFacts, Coordinates,
+    UnreadableBase, WantedPart, base_folder, part_key, read_base, wanted_parts,
 };
 pub use beacon::{Beacon, VerifyWord};
 pub use cover::{Cover, Piece};

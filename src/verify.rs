@@ -17,7 +17,7 @@ mod walk;
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
 
-use crate::archive::{Archive, FileState, GapRecord, PrunedFile, Seam, StoredChunk};
+use crate::archive::{Archive, BASES_FOLDER, FileState, GapRecord, PrunedFile, Seam, StoredChunk};
 use crate::chunk::OpenedChunk;
 use crate::chunk::keys::Identities;
 use crate::error::{Error, Kind, Result};
@@ -54,8 +54,7 @@ impl Manner {
         }
     }
 }
-/// How the names of base backups' objects begin.
-const BASES: &str = "bases/";
+
 /// Findings kept; more are counted only.
 const FINDINGS_MAX: usize = 1000;
 
@@ -156,7 +155,7 @@ impl Report {
                 let hint = match kind {
                     Kind::Key => "give the private key of one of the archive's recipients with --identity FILE",
                     Kind::Format => "use a newer binvault",
-                    _ if first.what.starts_with(BASES) => {
+                    _ if first.what.starts_with(BASES_FOLDER) => {
                         "take a new base backup (`binvault base`); older ones, and restores of other times, are not touched by this one"
                     }
                     _ => {

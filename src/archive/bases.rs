@@ -32,7 +32,8 @@ use crate::store::{self, Key, Put};
 
 pub use read::{BaseReader, WantedPart, read_base, wanted_parts};
 
-const FOLDER: &str = "bases/";
+/// How the names of all their objects begin.
+pub const BASES_FOLDER: &str = "bases/";
 /// Name of the object that makes a backup of its folder; written last.
 pub const BASE_MANIFEST: &str = "manifest.json";
 /// Largest manifest, in bytes: as many parts as there may be, 200 bytes each.
@@ -256,7 +257,7 @@ pub fn base_folder(id: &str) -> Result<String> {
     if !is_base_id(id) {
         return Err(Error::corrupt(format!("{id:?} is no base backup's id")));
     }
-    Ok(format!("{FOLDER}{id}/"))
+    Ok(format!("{BASES_FOLDER}{id}/"))
 }
 
 /// What lies under `bases/`.
@@ -286,10 +287,13 @@ impl UnreadableBase {
         Self { id, problem: problem.into(), is_newer: false }
     }
 
-    /// As an error.
-    pub fn error(&self) -> Error {
-        let kind = if self.is_newer { Kind::Format } else { Kind::Corrupt };
-        Error::new(kind, format!("base backup {}: {}", self.id, self.problem))
+    /// The kind of the error that it is.
+    pub fn kind(&self) -> Kind {
+        if self.is_newer { Kind::Format } else { Kind::Corrupt }
+    }
+
+    fn error(&self) -> Error {
+        Error::new(self.kind(), format!("base backup {}: {}", self.id, self.problem))
     }
 }
 
@@ -305,7 +309,7 @@ impl Archive {
     /// # Errors
     /// Those of the store; a manifest that cannot be understood is none.
     pub async fn bases(&self) -> Result<Bases> {
-        let ids = self.folders(FOLDER).await?;
+        let ids = self.folders(BASES_FOLDER).await?;
         let mut reads = stream::iter(ids.into_iter().map(|id| self.base_in(id))).buffer_unordered(READS);
         let mut bases = Bases::default();
         while let Some(found) = reads.try_next().await? {
@@ -339,7 +343,7 @@ impl Archive {
         if !is_base_id(&id) {
             return Ok(Found::Unreadable(UnreadableBase::new(id, "the folder's name is no base backup's")));
         }
-        let key = super::key(format!("{FOLDER}{id}/{BASE_MANIFEST}"))?;
+        let key = super::key(format!("{BASES_FOLDER}{id}/{BASE_MANIFEST}"))?;
         let body = match store::get_all(self.store().as_ref(), &key, MANIFEST_BYTES_MAX).await {
             Ok(body) => body,
             Err(error) if error.is_not_found() => return Ok(Found::Unfinished(id)),
@@ -363,7 +367,7 @@ impl Archive {
     /// Those of the store; [`Kind::Clash`] if another backup has the same id.
     pub async fn put_manifest(&self, manifest: &BaseManifest) -> Result<()> {
         manifest.check(&manifest.id, self.id())?;
-        let key = super::key(format!("{FOLDER}{}/{BASE_MANIFEST}", manifest.id))?;
+        let key = super::key(format!("{BASES_FOLDER}{}/{BASE_MANIFEST}", manifest.id))?;
         let mut json =
             serde_json::to_vec_pretty(manifest).map_err(|error| Error::failed("write the manifest").source(error))?;
         json.push(b'\n');

@@ -73,9 +73,9 @@ impl Pieces {
                         press = threads::run(move || press.add(&full)).await.map_err(broke_down)??;
                     }
                 }
-                Cut::End(meta) => {
-                    let key;
-                    (press, key) = self.make(press, newest.take(), meta.clone()).await?;
+                Cut::End(cut_meta) => {
+                    let (meta, key);
+                    (press, meta, key) = self.make(press, newest.take(), cut_meta).await?;
                     failpoint::pass("spooled");
                     let position = Position { file: meta.file.clone(), offset: meta.end };
                     self.uncovered.lock().unwrap_or_else(PoisonError::into_inner).push_back((position, key));
@@ -89,8 +89,13 @@ impl Pieces {
         Ok(())
     }
 
-    /// Seals a piece and makes it durable.
-    async fn make(&self, mut press: Press, last: Option<Buffer>, meta: Box<ChunkMeta>) -> Result<(Press, Key)> {
+    /// Seals a piece and makes it durable; gives back what it was given, and the name.
+    async fn make(
+        &self,
+        mut press: Press,
+        last: Option<Buffer>,
+        meta: Box<ChunkMeta>,
+    ) -> Result<(Press, Box<ChunkMeta>, Key)> {
         let (spool, generation) = (Arc::clone(&self.spool), self.generation);
         let made = threads::run(move || {
             if let Some(raw) = last {
@@ -98,16 +103,16 @@ impl Pieces {
             }
             let (key, object) = press.seal(&meta)?;
             let put = spool.put_piece_now(generation, &key, &object);
-            Ok::<_, Error>((press, key, object, put))
+            Ok::<_, Error>((press, meta, key, object, put))
         });
-        let (mut press, key, object, put) = made.await.map_err(broke_down)??;
+        let (mut press, meta, key, object, put) = made.await.map_err(broke_down)??;
         match put {
             Some(Ok(_)) => press.object = object,
             Some(Err(error)) if !error.kind.is_retryable() => return Err(error.into()),
             // There is no room for it now.
             Some(Err(_)) | None => drop(self.spool.put_piece(self.generation, &key, object.into()).await?),
         }
-        Ok((press, key))
+        Ok((press, meta, key))
     }
 
     /// Everything before a position is in durable chunks.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 
-use super::{BASES, Manner, OnBytes, Report, Scope};
-use crate::archive::{Archive, BASE_MANIFEST, BaseManifest, WantedPart, wanted_parts};
+use super::{Manner, OnBytes, Report, Scope};
+use crate::archive::{Archive, BASE_MANIFEST, BASES_FOLDER, BaseManifest, WantedPart, wanted_parts};
 use crate::chunk::keys::Identities;
 use crate::error::{Error, Kind, Result};
 
@@ -23,7 +23,7 @@ pub(super) async fn verify_bases(
     let keys = keys.map(|keys| Arc::new(keys.clone()));
     let bases = archive.bases().await?;
     for base in &bases.unreadable {
-        report.add(base.error().kind(), what(&base.id), &base.problem);
+        report.add(base.kind(), what(&base.id), &base.problem);
     }
     let wanted = bases.complete.iter().filter(|base| scope.server.is_none_or(|server| base.server == server));
     for base in wanted {
@@ -40,7 +40,7 @@ pub(super) async fn verify_bases(
 
 /// The manifest's name: what is wrong with it is wrong with the whole backup.
 fn what(id: &str) -> String {
-    format!("{BASES}{id}/{BASE_MANIFEST}")
+    format!("{BASES_FOLDER}{id}/{BASE_MANIFEST}")
 }
 
 /// Whether it is no backup any more: `prune` takes the manifest first.

@@ -17,6 +17,9 @@ use crate::support::repo;
 /// Stock programs.
 const TOOLS: [&str; 6] = ["mysql", "mysqldump", "mysqlbinlog", "mysqladmin", "age", "zstd"];
 
+/// What needs a service manager, root, or a build.
+const NOT_RUN: [&str; 5] = ["systemctl", "journalctl", "apt-get", "cargo", "chown"];
+
 const BINVAULT: &str = r#"
 case " $* " in
 *" run "* | *" serve "*)
@@ -69,7 +72,7 @@ impl Shell {
         let program = env!("CARGO_BIN_EXE_binvault");
         shell.program("binvault", &format!("program='{program}'\n{BINVAULT}"));
         shell.program("curl", CURL);
-        for name in ["systemctl", "journalctl", "apt-get", "cargo", "chown"] {
+        for name in NOT_RUN {
             shell.program(name, &format!("echo \"{name} $*\" >> \"$HOME/not-run\""));
         }
         shell.program("make", &format!("exec /usr/bin/make -n -C '{}' \"$@\"", repo().display()));
@@ -150,7 +153,7 @@ impl Shell {
                 assert!(unit_exists(&units, unit), "{line}: no such unit");
             }
         }
-        for name in ["systemctl", "journalctl", "apt-get", "cargo", "chown"] {
+        for name in NOT_RUN {
             assert!(asked.lines().any(|line| line.starts_with(name)), "no page says {name}");
         }
     }

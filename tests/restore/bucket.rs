@@ -5,12 +5,11 @@ use serde_json::Value;
 
 use crate::oracle::fingerprint;
 use crate::place::{Restored, base};
+use crate::prune::POLICY;
 use crate::s3::{self, Named};
 use crate::scene::{orders, shop_at};
 use crate::support::agent::AgentConfig;
 use crate::support::lab::Mysqld;
-
-const POLICY: &str = "[retention]\nbases = 1\ngrace = \"0s\"\n";
 
 /// Two binlog files before the newest base backup, and a base backup in each.
 fn history(source: &Mysqld, config: &AgentConfig) {

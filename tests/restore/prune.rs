@@ -16,7 +16,7 @@ use crate::support::agent::{AgentConfig, said};
 use crate::support::lab::Mysqld;
 
 /// Every moment since the newest base backup, and nothing that was needed before.
-const POLICY: &str = "[retention]\nbases = 1\ngrace = \"0s\"\n";
+pub(crate) const POLICY: &str = "[retention]\nbases = 1\ngrace = \"0s\"\n";
 
 /// Every object of an archive.
 fn objects(archive: &Path) -> Vec<PathBuf> {
