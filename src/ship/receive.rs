@@ -5,7 +5,7 @@
 //! Does not own: what the bytes mean (`mysql::dump`, `cut`), how they get to the sealer (`lane`).
 //!
 //! Where the server waits for acknowledgements, a chunk, or a piece, is cut as soon as what was read is through and an upload
-//! has a place; while none has, more commits gather for the next.
+//! has a place; while none has, or the last cut was a moment ago, more commits gather for the next.
 //!
 //! Invariant: nothing is read while there is no memory to put it: the socket fills, and the server's dump thread waits.
 
@@ -52,7 +52,7 @@ enum Wake {
     PeerDead,
     /// Stop, or turn.
     End,
-    /// Another chunk may be on its way, or flushing was asked for.
+    /// Another chunk may be cut, or flushing was asked for.
     Changed,
 }
 
@@ -70,6 +70,7 @@ pub(super) async fn run(setup: Receive) -> Result<()> {
         pieces,
         until,
         progress,
+        cut_at: None,
         ended: false,
     };
     let silence_max = options.heartbeat.saturating_mul(HEARTBEATS_MISSED_MAX);
@@ -117,6 +118,8 @@ struct ReceiveStage {
     pieces: Option<Lane>,
     until: Option<Position>,
     progress: Arc<Progress>,
+    /// When what the server waits for is to be cut; `None` while it waits for nothing, or no upload has a place.
+    cut_at: Option<Instant>,
     ended: bool,
 }
 
@@ -133,6 +136,7 @@ impl ReceiveStage {
                 None => std::future::pending().await,
             }
         };
+        let cut_at = until(self.cut_at);
         let (turn, changes) = (self.semi_sync.as_deref().map(|semi_sync| &semi_sync.turn), &mut self.changes);
         let turned = async {
             match turn {
@@ -152,6 +156,7 @@ impl ReceiveStage {
             () = turned => Ok(Wake::End),
             () = until(flush_at) => Ok(Wake::FlushDue),
             () = changed => Ok(Wake::Changed),
+            () = cut_at => Ok(Wake::Changed),
             read = self.socket.read(self.reader.space()) => match read {
                 Ok(0) => Err(Error::new(Kind::Unreachable, "the server closed the connection")),
                 Ok(bytes) => Ok(Wake::Read(bytes)),
@@ -210,8 +215,7 @@ impl ReceiveStage {
         }
     }
 
-    /// Cuts what the server waits for, if an upload has a place, and the open chunk if that was asked for. `false`: a sealer
-    /// is gone.
+    /// Cuts what the server waits for, if it is time, and the open chunk if that was asked for. `false`: a sealer is gone.
     async fn cut_if_waited_for(&mut self) -> Result<bool> {
         let Some(semi_sync) = &self.semi_sync else { return Ok(true) };
         if let Some(changes) = self.changes.as_mut() {
@@ -221,7 +225,14 @@ impl ReceiveStage {
             return Ok(false);
         }
         let lane = self.pieces.as_mut().unwrap_or(&mut self.chunks);
-        if lane.waited_for && semi_sync.has_slot() { lane.end_chunk_soon().await } else { Ok(true) }
+        self.cut_at = if lane.waited_for { semi_sync.next_cut() } else { None };
+        match self.cut_at {
+            Some(at) if at <= clock::monotonic() => {
+                self.cut_at = None;
+                lane.end_chunk_soon().await
+            }
+            _ => Ok(true),
+        }
     }
 
     /// Ends the stage once everything before `until` has come.

@@ -1,7 +1,7 @@
 //! What the stages and those who watch tell one another about acknowledgements, in one generation.
 //!
-//! Owns: which positions the server waits for and since when, what is durable, what was acknowledged, how many chunks are
-//! on their way, and the order to end the generation in good order.
+//! Owns: which positions the server waits for and since when, what is durable, what was acknowledged, which chunks are on
+//! their way and when the next may be cut, and the order to end the generation in good order.
 //! Does not own: the socket (`acknowledge`), the policy (`run`), what was not protected ([`super::ledger`]).
 //!
 //! Invariants: what is due to be acknowledged is a position that the commit stage has called durable, never one that was
@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +21,12 @@ use crate::position::Position;
 
 /// Positions asked for that are remembered one by one; beyond them the newest stands for those that follow.
 const ASKED_MAX: usize = 4096;
+/// While chunks are on their way, the next cut keeps a distance from the last: a round trip divided by the number of places
+/// that uploads have, and by this. A crowd of clients that was released comes back over some milliseconds; its first few
+/// would take every place with a chunk of one commit each, for the rest to wait a whole round trip.
+const SPACES_IN_A_PLACE: u32 = 4;
+/// A shorter distance than this is none: the timer does not go finer.
+const SPACE_MIN: Duration = Duration::from_millis(1);
 
 /// Shared by the stages of one generation and its guard.
 #[derive(Debug)]
@@ -41,7 +48,11 @@ struct State {
     asked: VecDeque<(Position, Instant)>,
     durable: Option<Position>,
     acknowledged: Option<Position>,
-    in_flight: usize,
+    /// When each chunk was cut that is on its way.
+    in_flight: VecDeque<Instant>,
+    cut: Option<Instant>,
+    /// What a chunk takes from its cut until it is durable: the least of late.
+    round_trip: Duration,
     flush: bool,
 }
 
@@ -99,19 +110,33 @@ impl SemiSync {
     /// A chunk was cut.
     pub(super) fn cut(&self) {
         let mut state = self.lock();
-        state.in_flight = state.in_flight.saturating_add(1);
+        let now = clock::monotonic();
+        state.in_flight.push_back(now);
+        state.cut = Some(now);
     }
 
-    /// Whether another chunk may be cut for an acknowledgement.
-    pub(super) fn has_slot(&self) -> bool {
-        self.lock().in_flight < self.slots
+    /// From when on another chunk may be cut for an acknowledgement; `None` while no upload has a place.
+    pub(super) fn next_cut(&self) -> Option<Instant> {
+        let state = self.lock();
+        let now = clock::monotonic();
+        let places = u32::try_from(self.slots).unwrap_or(u32::MAX).saturating_mul(SPACES_IN_A_PLACE);
+        let space = state.round_trip.checked_div(places).filter(|space| *space >= SPACE_MIN);
+        match (state.in_flight.len(), state.cut, space) {
+            (0, ..) => Some(now),
+            (in_flight, ..) if in_flight >= self.slots => None,
+            (_, Some(cut), Some(space)) => Some(cut.checked_add(space).unwrap_or(now)),
+            _ => Some(now),
+        }
     }
 
     /// A chunk is durable, and all before it.
     pub(super) fn committed(&self, meta: &ChunkMeta) {
         self.ledger.committed(meta);
         let mut state = self.lock();
-        state.in_flight = state.in_flight.saturating_sub(1);
+        if let Some(cut) = state.in_flight.pop_front() {
+            let took = clock::monotonic().saturating_duration_since(cut);
+            state.round_trip = least_of_late(state.round_trip, took);
+        }
         state.durable = Some(Position { file: meta.file.clone(), offset: meta.end });
         drop(state);
         self.changed.tell();
@@ -139,6 +164,11 @@ impl SemiSync {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The least of what was measured; one that was never seen again is forgotten little by little.
+fn least_of_late(known: Duration, measured: Duration) -> Duration {
+    if known.is_zero() { measured } else { measured.min(known.saturating_add(known / 16)) }
 }
 
 #[cfg(test)]
@@ -200,14 +230,51 @@ mod tests {
         assert_eq!(shared.lock().asked.back().unwrap().0, at(1, 3 * ASKED_MAX as u64 - 1));
     }
 
-    #[test]
-    fn chunks_on_their_way_take_slots() {
+    /// How long the next cut has to wait.
+    fn next_cut(shared: &SemiSync) -> Option<Duration> {
+        shared.next_cut().map(|at| at.saturating_duration_since(clock::monotonic()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn chunks_on_their_way_take_slots() {
         let shared = semi_sync(None);
+        assert_eq!(next_cut(&shared), Some(Duration::ZERO));
         shared.cut();
-        assert!(shared.has_slot());
+        assert_eq!(next_cut(&shared), Some(Duration::ZERO), "nothing is known of the store yet");
         shared.cut();
-        assert!(!shared.has_slot());
+        assert_eq!(next_cut(&shared), None);
         shared.committed(&meta_for_tests("b.000001", 0, 4));
-        assert!(shared.has_slot());
+        assert_eq!(next_cut(&shared), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cuts_keep_their_distance_while_chunks_are_on_their_way() {
+        let shared = semi_sync(None);
+        let round_trip = Duration::from_millis(120);
+        let store = async || {
+            clock::sleep(round_trip).await;
+            shared.committed(&meta_for_tests("b.000001", 0, 4));
+        };
+        shared.cut();
+        store().await;
+        assert_eq!(next_cut(&shared), Some(Duration::ZERO), "nothing is on its way");
+        shared.cut();
+        let space = round_trip / 2 / SPACES_IN_A_PLACE;
+        assert_eq!(next_cut(&shared), Some(space));
+        clock::sleep(space).await;
+        assert_eq!(next_cut(&shared), Some(Duration::ZERO));
+        shared.cut();
+        assert_eq!(next_cut(&shared), None, "both places are taken");
+        store().await;
+        assert_eq!(next_cut(&shared), Some(Duration::ZERO), "the last cut was long ago");
+    }
+
+    #[test]
+    fn the_round_trip_is_the_least_of_late() {
+        let ms = Duration::from_millis;
+        let least = |times: &[u64]| times.iter().fold(Duration::ZERO, |known, time| least_of_late(known, ms(*time)));
+        assert_eq!(least(&[100, 3000, 90]), ms(90), "one slow answer is no distance");
+        assert!((ms(100)..=ms(200)).contains(&least(&[100, 200, 200, 200, 200])));
+        assert_eq!(least(&[&[100_u64][..], &[200; 20]].concat()), ms(200), "the store has moved away");
     }
 }
