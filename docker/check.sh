@@ -28,7 +28,7 @@ echo '-- build stage, from what the context has'
 mkdir -p "$work/context" "$work/out"
 [ "$(grep -v '^#' .dockerignore | head -n 1)" = '*' ] || fail 'the context should have named things only'
 sed -n 's/^!//p' .dockerignore | while read -r name; do cp -r "$name" "$work/context/"; done
-target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+target=$(packaging/target.sh)
 mkdir -p "$target"
 ln -s "$target" "$work/context/target"
 steps 1 > "$work/build"

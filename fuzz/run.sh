@@ -20,7 +20,7 @@ if ! cargo fuzz --version > /dev/null 2>&1; then
 fi
 build=(cargo fuzz build --fuzz-dir . --dev --sanitizer none decoder)
 "${build[@]}"
-program=$(find "${CARGO_TARGET_DIR:-target}" -path '*/debug/decoder' -type f | head -n 1)
+program=$(../packaging/target.sh)/$(rustc --print host-tuple)/debug/decoder
 
 # One decoder: a line of what it came to, and `broken` beside its log if an input broke it.
 fuzz() {
@@ -34,7 +34,9 @@ fuzz() {
     touch "artifacts/$name/broken"
     tail -n 30 "$log" >&2
   fi
-  processor=$(times | tail -n 1 | cut -d ' ' -f 1)
+  # To a file, since a pipe would have a shell of its own tell of itself; the second line is what its children took.
+  times > "artifacts/$name/times"
+  processor=$(sed -n '2s/ .*//p' "artifacts/$name/times")
   printf '%-18s %s of a processor, %s\n' "$name" "$processor" "$(grep -E '^#[0-9]+' "$log" | tail -n 1)"
 }
 

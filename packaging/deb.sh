@@ -8,7 +8,7 @@ if ! cargo deb --version > /dev/null 2>&1; then
   exit 1
 fi
 cargo build --locked --release
-target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+target=$(packaging/target.sh)
 binvault=$target/release/binvault
 made=target/deb
 rm -rf "$made"

@@ -9,7 +9,7 @@ missing() { printf '%s\nHINT: %s\n' "$1" "$2" >&2; exit 1; }
 command -v musl-gcc > /dev/null || missing 'musl-gcc is not installed' 'apt-get install musl-tools'
 export "CC_${target//-/_}=musl-gcc"
 cargo build --release --locked --target "$target" --bin binvault
-built=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$target/release/binvault
+built=$(packaging/target.sh)/$target/release/binvault
 needs=$(ldd "$built" 2>&1 || true)
 grep -qE 'statically linked|not a dynamic executable' <<< "$needs" || missing "it still needs $needs" 'look at what was linked'
 "$built" --version

@@ -293,7 +293,7 @@ impl Agent {
             self.sight.seen().gap(&gap.problem);
         }
         if news {
-            let set = |set: &Option<GtidSet>| set.as_ref().map_or_else(|| "unknown".to_owned(), start::shown);
+            let set = |set: &Option<GtidSet>| set.as_ref().map_or_else(|| "unknown".to_owned(), GtidSet::shown);
             tracing::error!(
                 kind = gap.kind.as_str(), %ends, goes_on_at = %at, server = %gap.goes_on_with, missing = set(&gap.missing),
                 lost = set(&gap.lost), "A GAP in the history: {problem}. It is recorded, and archiving goes on behind it"

@@ -123,6 +123,9 @@ pub struct Voyage {
     pub server: ServerUuid,
     /// Where the archive ends.
     pub from: ResumePoint,
+    /// What the first file must say was executed before it. The server has said so when it was chosen, and may have been
+    /// reset since.
+    pub before: Option<GtidSet>,
     /// The server's `gtid_purged`: what it had executed that none of its binlogs has.
     pub purged: GtidSet,
     /// The archive.

@@ -36,6 +36,11 @@ impl GtidSet {
         self.sids.is_empty()
     }
 
+    /// For a message: its first 400 characters.
+    pub fn shown(&self) -> String {
+        self.to_string().chars().take(400).collect()
+    }
+
     /// How many transactions are in it; stays at the largest number if there were more.
     pub fn count(&self) -> u64 {
         let lengths = self.sids.values().flatten().map(|run| (run.last - run.first).saturating_add(1));

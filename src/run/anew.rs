@@ -18,9 +18,7 @@
 use tokio::io::AsyncReadExt;
 
 use super::PROGRAM;
-use super::start::{
-    EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, check_follows, choose_first, plain_size, shown,
-};
+use super::start::{EXECUTED_PAUSE, EXECUTED_TRIES, Start, check_executed, check_follows, choose_first, plain_size};
 use super::survey::{Binlogs, parse_file};
 use crate::archive::{Archive, BreakKind, GapRecord, ResumeInFile, ResumePoint, archived_at};
 use crate::chunk::Link;
@@ -125,7 +123,7 @@ impl Scene<'_> {
         if self.by_gtid {
             check_executed(self.asked, &inside.executed()).await?;
         }
-        let (start, chosen) =
+        let (mut start, chosen) =
             choose_first(places.clone(), &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
         if self.by_gtid
             && start.from.follows.is_some()
@@ -133,6 +131,7 @@ impl Scene<'_> {
         {
             let before = previous_gtids(self.asked, start.file.as_str()).await?;
             check_follows(&left.executed(), &before, &start.file)?;
+            start.before = Some(before);
         }
         // A name that came back may have grown beyond the archived end: then the position may lie inside of an event, and
         // a semi-synchronous dump would acknowledge what is not archived.
@@ -186,11 +185,12 @@ impl Scene<'_> {
         Ok(latest.filter(|latest| own.is_none() || latest.high_commit > own))
     }
 
-    /// What was executed before a file: as it says itself, and what is in no file at all.
-    async fn before(&mut self, file: &str) -> Result<GtidSet> {
-        let mut before = previous_gtids(self.asked, file).await?;
+    /// What was executed before a file: as it says itself, and together with what is in no file at all.
+    async fn before(&mut self, file: &str) -> Result<(GtidSet, GtidSet)> {
+        let previous = previous_gtids(self.asked, file).await?;
+        let mut before = previous.clone();
         before.union_with(&purged_gtids(self.asked).await?);
-        Ok(before)
+        Ok((previous, before))
     }
 
     /// Everything archived of anybody.
@@ -214,7 +214,7 @@ impl Scene<'_> {
             return Ok(None);
         }
         let problem =
-            format!("{} takes over again without transactions of {}: {}", self.server, elsewhere.server, shown(&lost));
+            format!("{} takes over again without transactions of {}: {}", self.server, elsewhere.server, lost.shown());
         let from = (elsewhere.server, &elsewhere.inside);
         Ok(Some(self.record(BreakKind::Failover, problem, from, start, Some(GtidSet::new()), Some(lost))))
     }
@@ -252,7 +252,7 @@ impl Scene<'_> {
             let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, None, None);
             return Ok(Beginning { start, anew: true, gap: Some(gap) });
         }
-        let before = self.before(&oldest.name).await?;
+        let (previous, before) = self.before(&oldest.name).await?;
         let mut written = before.clone();
         written.union_with(&inside.executed());
         let missing = written.minus(&self.archived().await?);
@@ -265,7 +265,7 @@ impl Scene<'_> {
             tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
             let from =
                 ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit, run: None };
-            return Ok(Beginning { start: Start { from, ..start }, anew: true, gap: None });
+            return Ok(Beginning { start: Start { from, before: Some(previous), ..start }, anew: true, gap: None });
         }
         let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, Some(missing), Some(lost));
         Ok(Beginning { start, anew: true, gap: Some(gap) })
@@ -291,7 +291,7 @@ impl Scene<'_> {
         }
         let follows = Link { end: size, ..inside.link() };
         let from = ResumePoint { inside: None, follows: Some(follows), high_commit: own.high_commit, run: None };
-        Ok(Some(Start { file: next, position: FIRST_EVENT, from }))
+        Ok(Some(Start { file: next, position: FIRST_EVENT, from, before: None }))
     }
 
     /// When a file of the server's was begun: what its format description says, read from a dump of its own.
@@ -328,7 +328,7 @@ impl Scene<'_> {
         let archived = last.inside.executed();
         let lost = self.lacking(&archived).await?;
         let all = self.archived().await?;
-        let (file, missing) = self.newest_inside(&all, binlogs).await?;
+        let (file, previous, missing) = self.newest_inside(&all, binlogs).await?;
         // A replica lags: what it lacks is on its way.
         let lags = self.facts.read_only == Some(true);
         let shares = self.by_gtid && lost.count() < archived.count();
@@ -342,9 +342,9 @@ impl Scene<'_> {
                 was = %last.server, server = %self.server, %file,
                 "another server takes the archived one's place; it has everything that is archived, and archiving goes on without a gap"
             );
-            return Ok(Beginning { start, anew: true, gap: None });
+            return Ok(Beginning { start: Start { before: Some(previous), ..start }, anew: true, gap: None });
         }
-        let words = |set: &GtidSet| if set.is_empty() { "nothing".to_owned() } else { shown(set) };
+        let words = |set: &GtidSet| if set.is_empty() { "nothing".to_owned() } else { set.shown() };
         let problem = format!(
             "{} takes the place of {}; archived, but never executed by it: {}; executed before its oldest binlog and archived of nobody: {}",
             self.server,
@@ -357,29 +357,32 @@ impl Scene<'_> {
         Ok(Beginning { start, anew: true, gap: Some(gap) })
     }
 
-    /// The newest file that begins inside of what is archived, or the oldest with what is missing before it.
-    async fn newest_inside(&mut self, archived: &GtidSet, binlogs: &Binlogs) -> Result<(BinlogFile, GtidSet)> {
-        let mut missing = GtidSet::new();
+    /// The newest file that begins inside of what is archived, or the oldest; what it says was executed before it, and
+    /// what is missing there.
+    async fn newest_inside(&mut self, archived: &GtidSet, binlogs: &Binlogs) -> Result<(BinlogFile, GtidSet, GtidSet)> {
+        let (mut previous, mut missing) = (GtidSet::new(), GtidSet::new());
         let mut chosen = None;
         for log in binlogs.logs.iter().rev() {
             chosen = Some(parse_file(&log.name)?);
             if self.by_gtid {
-                missing = self.before(&log.name).await?.minus(archived);
+                let before;
+                (previous, before) = self.before(&log.name).await?;
+                missing = before.minus(archived);
                 if missing.is_empty() {
                     break;
                 }
             }
         }
-        Ok((chosen.ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog"))?, missing))
+        Ok((chosen.ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog"))?, previous, missing))
     }
 
     fn refused(&self, last: &Elsewhere, lost: &GtidSet, missing: &GtidSet) -> Error {
         let mut why = String::new();
         if self.by_gtid && !lost.is_empty() {
-            why.push_str(&format!("; it has never executed transactions that are archived: {}", shown(lost)));
+            why.push_str(&format!("; it has never executed transactions that are archived: {}", lost.shown()));
         }
         if self.by_gtid && !missing.is_empty() {
-            why.push_str(&format!("; it no longer has transactions that are not archived: {}", shown(missing)));
+            why.push_str(&format!("; it no longer has transactions that are not archived: {}", missing.shown()));
         }
         let url = self.archive.store().url();
         Error::new(Kind::Diverged, format!("the archive at {url} is of server {}, this one is {}{why}", last.server, self.server))
@@ -418,5 +421,6 @@ fn first_end(places: &[ResumePoint]) -> Option<&ResumeInFile> {
 
 /// From a file's first byte, knowing nothing of what was before it.
 fn anew(file: BinlogFile, high_commit: CommitTime) -> Start {
-    Start { file, position: FIRST_EVENT, from: ResumePoint { inside: None, follows: None, high_commit, run: None } }
+    let from = ResumePoint { inside: None, follows: None, high_commit, run: None };
+    Start { file, position: FIRST_EVENT, from, before: None }
 }

@@ -86,7 +86,7 @@ impl Agent {
             Scene { archive: &archive, asked: &mut asked, source: &source, agent, facts: &facts, server, by_gtid };
         let (start, binlogs) = self.begin(scene).await?;
         let semi_sync = self.semi_sync(&archive, &start).await?;
-        let Start { file, position, from } = start;
+        let Start { file, position, from, before } = start;
         if *once && until.is_none() {
             *until = Some(binlogs.end.clone());
         }
@@ -119,6 +119,7 @@ impl Agent {
             stream,
             server,
             from,
+            before,
             purged,
             archive,
             recipients: recipients.clone(),

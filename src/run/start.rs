@@ -19,6 +19,8 @@ pub(super) struct Start {
     pub(super) file: BinlogFile,
     pub(super) position: u64,
     pub(super) from: ResumePoint,
+    /// What the file says was executed before it, if the choice rests on that.
+    pub(super) before: Option<GtidSet>,
 }
 
 /// Chooses the first of the archive's places (never none, the earliest first) that the server can still serve, and tells
@@ -77,7 +79,7 @@ fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Positio
             StartAt::Oldest => parse_file(&oldest.name)?,
             StartAt::Current => end.file.clone(),
         };
-        return Ok(Start { file, position: FIRST_EVENT, from: resume });
+        return Ok(Start { file, position: FIRST_EVENT, from: resume, before: None });
     };
     let mut here = None;
     for log in logs {
@@ -91,7 +93,7 @@ fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Positio
         (Continued::InOldest, _) => {
             let from =
                 ResumePoint { inside: None, follows: Some(inside.link()), high_commit: resume.high_commit, run: None };
-            Ok(Start { file: oldest, position: FIRST_EVENT, from })
+            Ok(Start { file: oldest, position: FIRST_EVENT, from, before: None })
         }
         (Continued::Here | Continued::Purged | Continued::Nowhere, _) => Err(gone(&inside, &oldest)),
     }
@@ -120,7 +122,7 @@ fn inside_listed(
     // A position beyond 32 bits can only be asked for by the GTID command; else the file is read again from its start.
     let reachable = by_gtid || u32::try_from(inside.resume).is_ok();
     let position = if reachable && inside.resume >= FIRST_EVENT { inside.resume } else { FIRST_EVENT };
-    Ok(Start { file, position, from: resume })
+    Ok(Start { file, position, from: resume, before: None })
 }
 
 /// What comes next is nowhere on the server.
@@ -132,11 +134,6 @@ fn gone(inside: &ResumeInFile, oldest: &BinlogFile) -> Error {
     }
     Error::new(Kind::Diverged, format!("the archive ends at {at}, the server has only {oldest} and later"))
         .hint("the server's binlogs were reset or renamed")
-}
-
-/// A set for a message.
-pub(super) fn shown(set: &GtidSet) -> String {
-    set.to_string().chars().take(400).collect()
 }
 
 /// How often gtid_executed is asked again: a transaction reaches the dump a moment before it reaches the set.
@@ -157,12 +154,12 @@ pub(super) async fn check_executed(asked: &mut Connection, archived: &GtidSet) -
         }
         // A commit that waits for a replica's word is in the binlog, and may be archived, before it is executed.
         if SemiSyncState::ask(asked).await?.is_some_and(|state| state.waiting > 0) {
-            tracing::info!(lacking = %shown(&lacking), "archived commits are waiting to be acknowledged on the server");
+            tracing::info!(lacking = %lacking.shown(), "archived commits are waiting to be acknowledged on the server");
             return Ok(());
         }
         clock::sleep(EXECUTED_PAUSE).await;
     }
-    let shown = shown(&lacking);
+    let shown = lacking.shown();
     Err(Error::new(
         Kind::Diverged,
         format!("the server has not executed transactions that are archived of it: {shown}"),
@@ -183,14 +180,14 @@ pub(super) fn check_follows(archived: &GtidSet, before: &GtidSet, file: &BinlogF
     if archived.is_subset_of(before) {
         let message = format!(
             "{file}, the server's oldest binlog, begins behind transactions that are not archived: {}",
-            shown(&between)
+            between.shown()
         );
         return Err(Error::new(Kind::Purged, message).hint("raise binlog_expire_logs_seconds on the server"));
     }
     let lacking = archived.minus(before);
     let message = format!(
         "{file}, the server's oldest binlog, does not follow what is archived: it begins without {}",
-        shown(&lacking)
+        lacking.shown()
     );
     Err(Error::new(Kind::Diverged, message).hint("the server's binlogs were reset, or it was restored from a backup"))
 }

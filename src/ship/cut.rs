@@ -70,6 +70,8 @@ pub(crate) struct Cutter {
     high_commit: CommitTime,
     /// The server's `gtid_purged` when the stream began.
     purged: GtidSet,
+    /// What the first file must say was executed before it.
+    before: Option<GtidSet>,
     announced: Option<Announced>,
     file: Option<FileState>,
     current: Option<Buffer>,
@@ -92,6 +94,7 @@ impl Cutter {
             link: from.follows.clone(),
             high_commit: from.high_commit,
             purged: GtidSet::new(),
+            before: None,
             announced: None,
             file: None,
             current: None,
@@ -105,6 +108,12 @@ impl Cutter {
     /// Tells what the server had executed that none of its binlogs has, for the files that begin from here on.
     pub(crate) fn with_purged(mut self, purged: GtidSet) -> Self {
         self.purged = purged;
+        self
+    }
+
+    /// Tells what the first file, if it is read from its first byte, must say was executed before it.
+    pub(crate) fn with_before(mut self, before: Option<GtidSet>) -> Self {
+        self.before = before;
         self
     }
 
@@ -173,7 +182,8 @@ impl Cutter {
     /// Takes the next piece of the stream.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`] if an event does not fit its place, [`Kind::Diverged`] if the file is not the archived one.
+    /// [`Kind::Corrupt`] if an event does not fit its place, [`Kind::Diverged`] if the file is not the archived one, or not
+    /// the one that was chosen.
     pub(crate) fn accept(&mut self, part: EventPart<'_>) -> Result<()> {
         let header = part.header;
         if header.is_heartbeat() {
@@ -246,7 +256,9 @@ impl Cutter {
             .hint("the server's binlogs were reset, or it was restored from a backup; `binvault list` shows what is archived"));
         }
         if position == FIRST_EVENT {
-            let mut state = FileState::new(file, &description, self.link.take()).with_purged(self.purged.clone());
+            let mut state = FileState::new(file, &description, self.link.take())
+                .with_purged(self.purged.clone())
+                .with_before(self.before.take());
             if let Some(resume) = resume {
                 state.skip_to(resume);
             }

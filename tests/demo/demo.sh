@@ -60,7 +60,7 @@ trap 'exit 143' TERM HUP
 
 step "Build binvault, get a MySQL"
 cargo build --release --locked
-target=$(cargo metadata --format-version 1 --no-deps --locked | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+target=$(packaging/target.sh)
 bv=$target/release/binvault
 from=$SECONDS
 bin=$("$lab" get)

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::transaction::{Ended, Transaction};
 use crate::archive::ResumeInFile;
 use crate::chunk::{ChunkMeta, Close, Executed, FORMAT_VERSION, Link};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::mysql::dump::EventPart;
 use crate::mysql::event::{CHECKSUM_BYTES, FIRST_EVENT, FormatDescription, HEADER_BYTES, Header, types};
 use crate::position::{BinlogFile, ChecksumAlgorithm, CommitTime, GtidSet, Incarnation, ServerUuid, decode_set};
@@ -36,6 +36,8 @@ pub(super) struct FileState {
     previous: GtidSet,
     /// The server's `gtid_purged` when the stream began.
     purged: GtidSet,
+    /// What the file must say was executed before it.
+    before: Option<GtidSet>,
     since_start: GtidSet,
     head: HeldHead,
     /// Bytes before this are in the archive already.
@@ -67,6 +69,7 @@ impl FileState {
             follows,
             previous: GtidSet::new(),
             purged: GtidSet::new(),
+            before: None,
             since_start: GtidSet::new(),
             head: HeldHead::default(),
             archived: 0,
@@ -77,6 +80,12 @@ impl FileState {
     /// Tells what the server had executed that none of its binlogs has.
     pub(super) fn with_purged(mut self, purged: GtidSet) -> Self {
         self.purged = purged;
+        self
+    }
+
+    /// Tells what the file must say was executed before it.
+    pub(super) fn with_before(mut self, before: Option<GtidSet>) -> Self {
+        self.before = before;
         self
     }
 
@@ -209,9 +218,23 @@ impl FileState {
                     Error::corrupt(format!("{}: the PREVIOUS_GTIDS event cannot be read", self.incarnation.file))
                         .source(error)
                 })?;
+                self.check_before()?;
             }
         }
         Ok(())
+    }
+
+    /// Checks that the file is the one that was chosen, by what it says of what was before it. If it is not, the next choice
+    /// sees why.
+    fn check_before(&mut self) -> Result<()> {
+        let Some(before) = self.before.take().filter(|before| *before != self.previous) else { return Ok(()) };
+        let message = format!(
+            "{} begins behind \"{}\", and a moment ago it began behind \"{}\": the server's binlogs were reset meanwhile",
+            self.incarnation.file,
+            self.previous.shown(),
+            before.shown()
+        );
+        Err(Error::new(Kind::Diverged, message).transient())
     }
 
     /// Closes the open chunk at the position and begins the next.

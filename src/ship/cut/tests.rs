@@ -297,3 +297,20 @@ pub(in crate::ship) fn meta_for_tests(file: &str, start: u64, end: u64) -> Chunk
     let meta = state.end_chunk(Uuid::nil(), ServerUuid(Uuid::nil()), CommitTime::NONE, None);
     ChunkMeta { start, ..meta }
 }
+
+#[tokio::test]
+async fn a_file_that_is_not_the_chosen_one_any_more_is_not_taken() {
+    let mut server = Server::new();
+    server.transaction(&[100], true);
+    let before = |text: &str| Some(text.parse::<GtidSet>().unwrap());
+    let sent = async |before| {
+        let mut feed = Feed::new(&ResumePoint::default());
+        feed.cutter = feed.cutter.with_before(before);
+        feed.file(&server.file, FIRST_EVENT, usize::MAX).await.map(|()| feed.cutter.position().unwrap().0.offset)
+    };
+    // It says that nothing was executed before it.
+    assert_eq!(sent(None).await.unwrap(), server.file.len() as u64);
+    assert_eq!(sent(before("")).await.unwrap(), server.file.len() as u64);
+    let error = sent(before("aaaaaaaa-0000-0000-0000-000000000001:1-7")).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (Kind::Diverged, true));
+}
