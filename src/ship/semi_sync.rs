@@ -50,7 +50,6 @@ struct State {
     acknowledged: Option<Position>,
     /// When each chunk was cut that is on its way.
     in_flight: VecDeque<Instant>,
-    cut: Option<Instant>,
     /// What a chunk takes from its cut until it is durable: the least of late.
     round_trip: Duration,
     flush: bool,
@@ -109,24 +108,19 @@ impl SemiSync {
 
     /// A chunk was cut.
     pub(super) fn cut(&self) {
-        let mut state = self.lock();
-        let now = clock::monotonic();
-        state.in_flight.push_back(now);
-        state.cut = Some(now);
+        self.lock().in_flight.push_back(clock::monotonic());
     }
 
     /// From when on another chunk may be cut for an acknowledgement; `None` while no upload has a place.
     pub(super) fn next_cut(&self) -> Option<Instant> {
         let state = self.lock();
-        let now = clock::monotonic();
+        let Some(last) = state.in_flight.back() else { return Some(clock::monotonic()) };
+        if state.in_flight.len() >= self.slots {
+            return None;
+        }
         let places = u32::try_from(self.slots).unwrap_or(u32::MAX).saturating_mul(SPACES_IN_A_PLACE);
         let space = state.round_trip.checked_div(places).filter(|space| *space >= SPACE_MIN);
-        match (state.in_flight.len(), state.cut, space) {
-            (0, ..) => Some(now),
-            (in_flight, ..) if in_flight >= self.slots => None,
-            (_, Some(cut), Some(space)) => Some(cut.checked_add(space).unwrap_or(now)),
-            _ => Some(now),
-        }
+        Some(last.checked_add(space.unwrap_or_default()).unwrap_or(*last))
     }
 
     /// A chunk is durable, and all before it.
