@@ -53,7 +53,8 @@ echo '-- in it'
 account=$(value USER)
 [ "$account" = 65532:65532 ] || fail "it runs as $account"
 [ "$(value ENTRYPOINT) $(value CMD)" = '["binvault"] ["run"]' ] || fail 'it starts something else'
-inside() { chroot --userspec="$account" "$image" env -i PATH=/usr/local/bin:/usr/bin:/bin "$(value ENV)" "$@"; }
+mapfile -t environment < <(sed -n 's/^ENV //p' "$file")
+inside() { chroot --userspec="$account" "$image" env -i PATH=/usr/local/bin:/usr/bin:/bin "${environment[@]}" "$@"; }
 inside binvault --version
 code=0; said=$(inside binvault run 2>&1) || code=$?
 [ "$code" = 2 ] && grep -q HINT <<< "$said" || fail "without a configuration it ended with $code: $said"

@@ -1,5 +1,5 @@
 //! Memory has a limit, whatever the size of an event or a transaction, however fast the server and however slow the
-//! store: 64 MiB resident at most. And the big kinds are archived as exactly as the small ones.
+//! store: 64 MiB resident at most, started as the service starts it. And the big kinds are archived as exactly as the small ones.
 
 use crate::check::{self, Overlaps};
 use crate::object_store::s3_config;
@@ -25,7 +25,8 @@ fn hold(agent: &Agent<'_>, case: &str) {
 #[test]
 fn huge_events_and_transactions() {
     let server = Mysqld::start("huge", &["--max-binlog-size=1G"]);
-    let config = AgentConfig::new(&server);
+    let mut config = AgentConfig::new(&server);
+    config.as_a_service();
     let mut agent = config.spawn();
     for workload in BIG {
         workload.run(&server);
@@ -43,7 +44,8 @@ fn full_speed() {
     let server = Mysqld::start("speed", oltp::FAST);
     oltp::prepare(&server);
     let bytes: u64 = oltp::generate(&server, 200 << 20).iter().map(|path| path.metadata().unwrap().len()).sum();
-    let config = AgentConfig::new(&server);
+    let mut config = AgentConfig::new(&server);
+    config.as_a_service();
     let start = binvault::clock::monotonic();
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);
@@ -57,7 +59,8 @@ fn full_speed() {
 fn a_store_that_hangs() {
     let server = Mysqld::start("hang", &["--max-binlog-size=1G"]);
     let store = s3::Server::start();
-    let config = s3_config(&server, &store, "hang", "");
+    let mut config = s3_config(&server, &store, "hang", "");
+    config.as_a_service();
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);
     let before = store.switches.puts.load(Ordering::SeqCst);

@@ -30,7 +30,8 @@ fn median(values: &[f64]) -> f64 {
 fn memory_and_descriptors_stay_flat() {
     let seconds = std::env::var("BINVAULT_RUN_SECONDS").map_or(20, |text| text.parse().unwrap());
     let server = Mysqld::start("long", &["--max-binlog-size=64M", "--max-connections=50"]);
-    let (config, port) = watched(&server, "[verify]\nschedule = \"*/10 * * * * *\"\n");
+    let (mut config, port) = watched(&server, "[verify]\nschedule = \"*/10 * * * * *\"\n");
+    config.as_a_service();
     config.edit("[agent]", "[agent]\nflush_interval = \"1s\"\nbeacon_interval = \"5s\"");
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);

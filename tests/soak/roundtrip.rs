@@ -51,7 +51,8 @@ fn a_store_that_hangs_for_a_minute() {
     let server = Mysqld::start("soak-hang", &["--max-binlog-size=1G"]);
     let store = s3::Server::start();
     let settings = store.settings();
-    let config = AgentConfig::with(&server, &format!("s3://{}/hang", s3::BUCKET), &settings);
+    let mut config = AgentConfig::with(&server, &format!("s3://{}/hang", s3::BUCKET), &settings);
+    config.as_a_service();
     let mut agent = config.spawn();
     agent.wait_caught_up(&server);
     store.switches.delay_ms.store(60_000, Ordering::SeqCst);

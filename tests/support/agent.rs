@@ -115,6 +115,16 @@ impl AgentConfig {
         self.extra_env.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Sets the environment that the service's unit sets: what its memory is promised for.
+    pub fn as_a_service(&mut self) {
+        let unit = include_str!("../../systemd/binvault@.service");
+        let settings = unit.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
+        for (name, value) in settings {
+            self.env(name, value);
+        }
+        assert!(!self.extra_env.is_empty(), "the unit sets nothing");
+    }
+
     /// The configuration file.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("binvault.toml")
