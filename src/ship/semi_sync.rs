@@ -27,6 +27,9 @@ const ASKED_MAX: usize = 4096;
 const SPACES_IN_A_PLACE: u32 = 4;
 /// A shorter distance than this is none: the timer does not go finer.
 const SPACE_MIN: Duration = Duration::from_millis(1);
+/// A store whose round trip is shorter than this gets one chunk at a time: what commits meanwhile gathers. More at a time
+/// would be smaller ones, and take processors and disk from the server, which is often beside.
+const NEAR: Duration = Duration::from_millis(3);
 
 /// Shared by the stages of one generation and its guard.
 #[derive(Debug)]
@@ -111,11 +114,13 @@ impl SemiSync {
         self.lock().in_flight.push_back(clock::monotonic());
     }
 
-    /// From when on another chunk may be cut for an acknowledgement; `None` while no upload has a place.
+    /// From when on another chunk may be cut for an acknowledgement; `None` while none may be on its way beside the others.
     pub(super) fn next_cut(&self) -> Option<Instant> {
         let state = self.lock();
         let Some(last) = state.in_flight.back() else { return Some(clock::monotonic()) };
-        if state.in_flight.len() >= self.slots {
+        let near = !state.round_trip.is_zero() && state.round_trip < NEAR;
+        let slots = if near { 1 } else { self.slots };
+        if state.in_flight.len() >= slots {
             return None;
         }
         let places = u32::try_from(self.slots).unwrap_or(u32::MAX).saturating_mul(SPACES_IN_A_PLACE);
@@ -237,7 +242,21 @@ mod tests {
         assert_eq!(next_cut(&shared), Some(Duration::ZERO), "nothing is known of the store yet");
         shared.cut();
         assert_eq!(next_cut(&shared), None);
+        clock::sleep(NEAR).await;
         shared.committed(&meta_for_tests("b.000001", 0, 4));
+        assert_eq!(next_cut(&shared), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_near_store_gets_one_chunk_at_a_time() {
+        let shared = semi_sync(None);
+        shared.cut();
+        clock::sleep(NEAR / 2).await;
+        shared.committed(&meta_for_tests("b.000001", 0, 4));
+        shared.cut();
+        assert_eq!(next_cut(&shared), None);
+        clock::sleep(NEAR / 2).await;
+        shared.committed(&meta_for_tests("b.000001", 4, 8));
         assert_eq!(next_cut(&shared), Some(Duration::ZERO));
     }
 
