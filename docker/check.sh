@@ -13,7 +13,8 @@ fail() { printf 'docker/check.sh: %s\n' "$*" >&2; exit 1; }
 command -v debootstrap > /dev/null || fail 'debootstrap is not installed. HINT: apt-get install debootstrap'
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/binvault-image.XXXXXX")
-clean() { "$lab" wipe "$mysql" > /dev/null 2>&1 || true; rm -rf "$work"; }
+agent=
+clean() { [ -z "$agent" ] || kill "$agent" 2> /dev/null || true; "$lab" wipe "$mysql" > /dev/null 2>&1 || true; rm -rf "$work"; }
 trap clean EXIT
 
 # The RUN instructions of the Nth stage, one a line.
@@ -54,7 +55,8 @@ account=$(value USER)
 [ "$account" = 65532:65532 ] || fail "it runs as $account"
 [ "$(value ENTRYPOINT) $(value CMD)" = '["binvault"] ["run"]' ] || fail 'it starts something else'
 mapfile -t environment < <(sed -n 's/^ENV //p' "$file")
-inside() { chroot --userspec="$account" "$image" env -i PATH=/usr/local/bin:/usr/bin:/bin "${environment[@]}" "$@"; }
+within=(chroot --userspec="$account" "$image" env -i PATH=/usr/local/bin:/usr/bin:/bin "${environment[@]}")
+inside() { "${within[@]}" "$@"; }
 inside binvault --version
 code=0; said=$(inside binvault run 2>&1) || code=$?
 [ "$code" = 2 ] && grep -q HINT <<< "$said" || fail "without a configuration it ended with $code: $said"
@@ -77,6 +79,16 @@ recipients = ["$(grep -o 'age1[0-9a-z]*' "$work/recipient")"]
 TOML
 printf only-for-this > "$image/etc/binvault/password"
 inside binvault run --once
+# The compose file's health check, against an agent that runs and one that does not.
+health=$(sed -n 's/.*test: \["CMD", "bash", "-c", "\(.*\/healthz.*\)"\]$/\1/p' docker/compose.yaml | sed 's/\\\\/\\/g')
+[ -n "$health" ] || fail 'the compose file asks nothing of /healthz'
+if inside bash -c "$health" 2> /dev/null; then fail 'the health check finds an agent where none runs'; fi
+"${within[@]}" BINVAULT_METRICS__LISTEN=127.0.0.1:9188 binvault run > "$work/agent.log" 2>&1 &
+agent=$!
+for _ in {1..50}; do inside bash -c "$health" 2> /dev/null && break; sleep 0.2; done
+inside bash -c "$health" || fail "the health check finds no agent: $(tail -n 5 "$work/agent.log")"
+kill "$agent"; wait "$agent" || fail "the agent ended badly: $(tail -n 5 "$work/agent.log")"
+agent=
 inside binvault status
 install -o 65532 -m 0400 "$work/key" "$image/var/lib/binvault/key"
 inside binvault verify --deep -i /var/lib/binvault/key
