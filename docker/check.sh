@@ -65,28 +65,30 @@ writable=$(inside find / -xdev -writable -not -type l -not -path '/var/lib/binva
   -not -path '/tmp*' -not -path '/var/tmp*' -not -path '/run/lock*' 2> /dev/null || true)
 [ -z "$writable" ] || fail "it may write to $writable"
 
-port=$("$lab" start "$mysql")
-"$lab" sql "$mysql" <<< "CREATE USER binvault@'%' IDENTIFIED BY 'only-for-this'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO binvault@'%';
+# A server, an account and a configuration as the compose file's, but for where the server and the archive are.
+port=$("$lab" start "$mysql" --plugin-load-add=mysql_clone.so)
+account_sql=$(sed -n '/<<SQL$/,/^SQL$/p' docker/mysql-init.sh | sed '1d;$d')
+[ -n "$account_sql" ] || fail 'mysql-init.sh makes no account'
+"$lab" sql "$mysql" <<< "$(sed "s/\\\${password[^}]*}/only-for-this/" <<< "$account_sql")
   CREATE DATABASE t; CREATE TABLE t.t (id INT PRIMARY KEY); INSERT INTO t.t VALUES (1), (2);"
 inside binvault keygen -o - > "$work/key" 2> "$work/recipient"
-cat > "$image/etc/binvault/binvault.toml" <<TOML
-[source]
-url = "mysql://binvault@127.0.0.1:$port"
-password_file = "/etc/binvault/password"
-[archive]
-url = "file:///var/lib/binvault/archive"
-recipients = ["$(grep -o 'age1[0-9a-z]*' "$work/recipient")"]
-TOML
-printf only-for-this > "$image/etc/binvault/password"
+sed -e "s|mysql:3306|127.0.0.1:$port|; s|\"s3://.*\"|\"file:///var/lib/binvault/archive\"|; /^endpoint/d; /^path_style/d; /^region/d" \
+  -e "s|^recipients.*|recipients = [\"$(grep -o 'age1[0-9a-z]*' "$work/recipient")\"]|" docker/binvault.toml > "$image/etc/binvault/binvault.toml"
+mkdir -p "$image/run/secrets"
+printf only-for-this > "$image/run/secrets/mysql_password"
+inside binvault check
 inside binvault run --once
-# The compose file's health check, against an agent that runs and one that does not.
+
+# Its health check, against an agent that runs and one that does not; and its first base backup comes by itself.
 health=$(sed -n 's/.*test: \["CMD", "bash", "-c", "\(.*\/healthz.*\)"\]$/\1/p' docker/compose.yaml | sed 's/\\\\/\\/g')
 [ -n "$health" ] || fail 'the compose file asks nothing of /healthz'
 if inside bash -c "$health" 2> /dev/null; then fail 'the health check finds an agent where none runs'; fi
-"${within[@]}" BINVAULT_METRICS__LISTEN=127.0.0.1:9188 binvault run > "$work/agent.log" 2>&1 &
+"${within[@]}" binvault run > "$work/agent.log" 2>&1 &
 agent=$!
 for _ in {1..50}; do inside bash -c "$health" 2> /dev/null && break; sleep 0.2; done
 inside bash -c "$health" || fail "the health check finds no agent: $(tail -n 5 "$work/agent.log")"
+for _ in {1..150}; do inside binvault status | grep -q '^base *[0-9]' && break; sleep 0.2; done
+inside binvault status | grep -q '^base *[0-9]' || fail "no base backup came: $(tail -n 5 "$work/agent.log")"
 kill "$agent"; wait "$agent" || fail "the agent ended badly: $(tail -n 5 "$work/agent.log")"
 agent=
 inside binvault status

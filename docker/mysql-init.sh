@@ -3,5 +3,5 @@
 password=$(cat /run/secrets/mysql_password)
 mysql --protocol=socket -uroot -p"$(cat /run/secrets/mysql_root_password)" <<SQL
 CREATE USER 'binvault'@'%' IDENTIFIED BY '${password//\'/\'\'}' REQUIRE SSL;
-GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO 'binvault'@'%';
+GRANT REPLICATION SLAVE, REPLICATION CLIENT, BACKUP_ADMIN ON *.* TO 'binvault'@'%';
 SQL

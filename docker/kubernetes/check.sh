@@ -60,6 +60,12 @@ for file in sorted(glob.glob("*.yaml")):
                 wrong.append(f"{where}: has privileges")
             if "binvault" in container["image"] and not security.get("readOnlyRootFilesystem"):
                 wrong.append(f"{where}: may write to its root")
+            if document["kind"] != "CronJob" and container["name"] == "binvault":
+                configured = [tomllib.loads(data["binvault.toml"]) for data in maps.values()]
+                if not all("schedule" in one.get("base", {}) for one in configured):
+                    wrong.append(f"{where}: takes no base backups")
+                if "/var/tmp" not in [mount["mountPath"] for mount in container["volumeMounts"]]:
+                    wrong.append(f"{where}: no room for a clone's spool")
             if "memory" not in container["resources"]["limits"]:
                 wrong.append(f"{where}: no limit on memory")
             for mount in container["volumeMounts"]:
