@@ -12,6 +12,7 @@ mod feed;
 mod host;
 mod passage;
 mod sender;
+mod shared;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -41,6 +41,9 @@ use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::position::{CommitTime, GtidSet, Position};
 use crate::timeline::Plan;
+use datadir::DatadirSite;
+use server::ServerSite;
+use site::Site;
 
 pub(crate) use clone::follow_stream;
 pub use datadir::DatadirOptions;
@@ -155,7 +158,7 @@ pub struct Restored {
 /// [`Kind::Corrupt`] and its kin naming what could not be read; [`Kind::Failed`] if the proof does not hold.
 pub async fn restore(options: &RestoreOptions) -> Result<Restored> {
     let since = clock::monotonic();
-    let mut site = site::open(options).await?;
+    let mut site = open(options).await?;
     let continued = site.is_loaded();
     match run(options, site.as_mut()).await {
         Ok(Ran { load_seconds, replay_seconds, examined }) => {
@@ -188,6 +191,14 @@ pub async fn restore(options: &RestoreOptions) -> Result<Restored> {
     }
 }
 
+/// Checks the place and makes it ready.
+async fn open(options: &RestoreOptions) -> Result<Box<dyn Site>> {
+    Ok(match &options.into {
+        Into::Datadir(datadir) => Box::new(DatadirSite::open(options, datadir).await?),
+        Into::Server(server) => Box::new(ServerSite::open(options, server).await?),
+    })
+}
+
 /// What a run did.
 struct Ran {
     load_seconds: f64,
@@ -196,7 +207,7 @@ struct Ran {
 }
 
 /// Everything between the first start of the server and the proof, and the look behind it.
-async fn run(options: &RestoreOptions, site: &mut dyn site::Site) -> Result<Ran> {
+async fn run(options: &RestoreOptions, site: &mut dyn Site) -> Result<Ran> {
     let since = clock::monotonic();
     if !site.is_loaded() {
         load::load(options, site).await?;

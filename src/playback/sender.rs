@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::feed::{Feed, PlayFile, Start};
-use super::host::Shared;
 use super::passage::{Choice, Halt, Limit, Passage, Place};
+use super::shared::Shared;
 use crate::archive::{Block, RangeReader};
 use crate::clock::{self, Instant};
 use crate::error::{Context, Error, Result};

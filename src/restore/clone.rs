@@ -21,10 +21,10 @@ mod snapshot;
 mod write;
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::site::{Site, executed};
+use super::site::{Destination, Site, executed};
 use super::{RestoreOptions, Step, stopped};
 use crate::archive::{BaseReader, CloneFacts};
 use crate::error::{Context, Error, Kind, Result};
@@ -39,15 +39,6 @@ use write::Writers;
 
 /// Bytes of a server's record, at most.
 const RECORD_BYTES_MAX: u64 = 16 << 20;
-
-/// Where a clone is put.
-#[derive(Debug, Clone)]
-pub(super) struct Destination {
-    /// The data directory, empty but for what is ours.
-    pub(super) datadir: PathBuf,
-    /// The file of the keyring, if there are keys to be wrapped; it is not there yet.
-    pub(super) keyring: Option<PathBuf>,
-}
 
 /// Makes the files of the plan's base, which is a clone.
 ///

@@ -9,13 +9,13 @@ use secrecy::SecretString;
 use tokio::process::Command;
 use uuid::Uuid;
 
-use super::clone::{self, Destination, compat};
+use super::clone::{self, compat};
 use super::fit::{free_bytes, initial_options, judge_space, judge_version, needs};
 use super::folder::{Folder, private_folder};
 use super::marker::{Marker, Stage};
 use super::mysqld::{Program, Running, StartOptions, end_orphans, log_file, tmp_folder};
 use super::prove::position;
-use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, protect_it, take_for_executed};
+use super::site::{Destination, Left, STATEMENT_TIMEOUT, Site, executed, protect_it, take_for_executed};
 use super::words::{Words, quoted};
 use super::{OnStep, RestoreOptions, Step};
 use crate::archive::{BaseContent, BaseManifest, CloneFacts};

@@ -7,10 +7,9 @@ use secrecy::ExposeSecret;
 use tokio::process::Command;
 
 use super::RestoreOptions;
-use super::clone::Destination;
 use super::fit::{judge_server_id, judge_version};
 use super::mysqld::find_client;
-use super::site::{Left, STATEMENT_TIMEOUT, Site, executed, no_files, protect_it, take_for_executed};
+use super::site::{Destination, Left, STATEMENT_TIMEOUT, Site, executed, no_files, protect_it, take_for_executed};
 use super::words::{CHANNEL, Words, quoted};
 use crate::archive::BaseContent;
 use crate::error::{Error, Kind, Result};

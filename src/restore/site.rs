@@ -6,11 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::process::Command;
 
-use super::clone::Destination;
-use super::datadir::DatadirSite;
-use super::server::ServerSite;
 use super::words::{Words, quoted};
-use super::{Into, RestoreOptions};
 use crate::error::Result;
 use crate::mysql::Connection;
 use crate::position::GtidSet;
@@ -77,12 +73,13 @@ pub(super) struct Left {
     pub(super) next: Vec<String>,
 }
 
-/// Checks the place and makes it ready.
-pub(super) async fn open(options: &RestoreOptions) -> Result<Box<dyn Site>> {
-    Ok(match &options.into {
-        Into::Datadir(datadir) => Box::new(DatadirSite::open(options, datadir).await?),
-        Into::Server(server) => Box::new(ServerSite::open(options, server).await?),
-    })
+/// Where a clone is put.
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    /// The data directory, empty but for what is ours.
+    pub(super) datadir: PathBuf,
+    /// The file of the keyring, if there are keys to be wrapped; it is not there yet.
+    pub(super) keyring: Option<PathBuf>,
 }
 
 /// How long a statement may take: dropping and recovering big tables takes as long as it takes.
