@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crate::dice::Dice;
+use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 use crate::support::load::Gate;
 
@@ -33,8 +33,8 @@ const DDL: &[&str] = &[
 const TABLES: u64 = 4;
 
 /// How often each comes: a change of definitions, a big transaction, a new file, and the same compressed.
-const DECK: &[(Act, u64)] =
-    &[(Act::Definition, 12), (Act::Big, 1), (Act::Compressed, 1), (Act::Emptied, 1), (Act::Flush, 2)];
+const DECK: &[(u64, Act)] =
+    &[(12, Act::Definition), (1, Act::Big), (1, Act::Compressed), (1, Act::Emptied), (2, Act::Flush)];
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
@@ -106,8 +106,8 @@ fn big(rows: u64) -> String {
 }
 
 fn script(dice: &mut Dice) -> String {
-    match dice.weighed(DECK) {
-        Act::Definition => dice.one(DDL).replace('%', &dice.between(1, TABLES).to_string()),
+    match dice.weighted(DECK) {
+        Act::Definition => dice.pick(DDL).replace('%', &dice.between(1, TABLES).to_string()),
         Act::Big => big(dice.between(500, 20_000)),
         Act::Compressed => {
             let rows = dice.between(100, 3_000);

@@ -49,38 +49,38 @@ pub(crate) enum Fault {
 }
 
 /// Everything, each as often as it weighs.
-pub(crate) const ALL: &[(Fault, u64)] = &[
-    (Fault::AgentKilled, 5),
-    (Fault::AgentStopped, 4),
-    (Fault::AgentTerminated, 1),
-    (Fault::DumpKilled, 3),
-    (Fault::ServerRestarted, 1),
-    (Fault::ServerKilled, 2),
-    (Fault::ServerFrozen, 2),
-    (Fault::WireCut, 4),
-    (Fault::WireTorn, 4),
-    (Fault::WireSilent, 3),
-    (Fault::WireSlow, 3),
-    (Fault::WireRefuses, 2),
-    (Fault::StoreCut, 3),
-    (Fault::StoreTorn, 3),
-    (Fault::StoreSilent, 3),
-    (Fault::StoreSlow, 2),
-    (Fault::StoreLosesAnswers, 4),
-    (Fault::StoreSlowDown, 3),
-    (Fault::StoreFails, 3),
-    (Fault::StoreConflicts, 2),
-    (Fault::StoreDown, 2),
-    (Fault::StoreDelays, 4),
-    (Fault::StoreCutsBodies, 2),
-    (Fault::StoreListsLate, 2),
-    (Fault::PurgedArchived, 4),
-    (Fault::PurgedTooEarly, 2),
-    (Fault::Reset, 1),
-    (Fault::Base, 2),
-    (Fault::Verify, 2),
-    (Fault::Status, 4),
-    (Fault::List, 2),
+pub(crate) const ALL: &[(u64, Fault)] = &[
+    (5, Fault::AgentKilled),
+    (4, Fault::AgentStopped),
+    (1, Fault::AgentTerminated),
+    (3, Fault::DumpKilled),
+    (1, Fault::ServerRestarted),
+    (2, Fault::ServerKilled),
+    (2, Fault::ServerFrozen),
+    (4, Fault::WireCut),
+    (4, Fault::WireTorn),
+    (3, Fault::WireSilent),
+    (3, Fault::WireSlow),
+    (2, Fault::WireRefuses),
+    (3, Fault::StoreCut),
+    (3, Fault::StoreTorn),
+    (3, Fault::StoreSilent),
+    (2, Fault::StoreSlow),
+    (4, Fault::StoreLosesAnswers),
+    (3, Fault::StoreSlowDown),
+    (3, Fault::StoreFails),
+    (2, Fault::StoreConflicts),
+    (2, Fault::StoreDown),
+    (4, Fault::StoreDelays),
+    (2, Fault::StoreCutsBodies),
+    (2, Fault::StoreListsLate),
+    (4, Fault::PurgedArchived),
+    (2, Fault::PurgedTooEarly),
+    (1, Fault::Reset),
+    (2, Fault::Base),
+    (2, Fault::Verify),
+    (4, Fault::Status),
+    (2, Fault::List),
 ];
 
 /// Between two lulls, in which the agent catches up: else one fault would meet it in the back-off behind another for ever.
@@ -100,7 +100,7 @@ pub(crate) fn throw_until(world: &mut World<'_>, end: Instant, pause_ms: (u64, u
             lull = monotonic() + world.dice.millis(LULL_AFTER_MS.0, LULL_AFTER_MS.1);
         }
         if monotonic() >= next {
-            let fault = world.dice.weighed(ALL);
+            let fault = world.dice.weighted(ALL);
             if may_be(world, fault, purges) {
                 throw(world, fault);
                 *world.thrown.entry(format!("{fault:?}")).or_default() += 1;
@@ -247,7 +247,7 @@ fn on_a_wire(world: &mut World<'_>, fault: Fault, wire: &Wire, ending: Ending) {
 }
 
 fn cut(world: &mut World<'_>, fault: Fault, wire: &Wire) {
-    let by_reset = world.dice.is_even();
+    let by_reset = world.dice.percent(50);
     world.say(&format!("{fault:?}, by {}", if by_reset { "RST" } else { "FIN" }));
     wire.cut(by_reset);
 }

@@ -13,7 +13,6 @@
 
 mod breaks;
 mod churn;
-mod dice;
 mod faults;
 mod kept;
 #[path = "../restore/oracle.rs"]
@@ -33,11 +32,11 @@ use std::time::Duration;
 use binvault::clock::monotonic;
 
 use churn::Churn;
-use dice::Dice;
 use faults::{ALL, throw_until};
 use kept::{compare, exported};
 use proof::{Midway, midway, prove};
 use support::agent::{AgentConfig, PASSWORD};
+use support::dice::Dice;
 use support::lab::{self, Mysqld};
 use support::load::{Load, Pace};
 use wire::Wire;
@@ -67,7 +66,7 @@ fn number(name: &str) -> Option<u64> {
 fn configs(dice: &mut Dice, server: &Mysqld, s3: &s3::Server, wires: [&Wire; 2]) -> (AgentConfig, AgentConfig) {
     let [to_server, to_store] = wires;
     let url = format!("s3://{}/chaos", s3::BUCKET);
-    let chunk = dice.one(&["256KiB", "1MiB", "8MiB"]);
+    let chunk = dice.pick(&["256KiB", "1MiB", "8MiB"]);
     let more = format!(
         "timeout = \"5s\"\n\
          [agent]\nchunk_size = \"{chunk}\"\npoll_interval = \"500ms\"\nflush_interval = \"200ms\"\nbeacon_interval = \"2s\"\n\
@@ -76,7 +75,7 @@ fn configs(dice: &mut Dice, server: &Mysqld, s3: &s3::Server, wires: [&Wire; 2])
     let through = s3.settings().replace(&s3.endpoint, &format!("http://127.0.0.1:{}", to_store.port()));
     let config = AgentConfig::with(server, &url, &(through + &more));
     config.edit(&format!(":{}\"", server.port()), &format!(":{}\"", to_server.port()));
-    let tls = dice.one(&["disabled", "required"]);
+    let tls = dice.pick(&["disabled", "required"]);
     config.source(&format!("heartbeat = \"1s\"\nconnect_timeout = \"3s\"\ntls = \"{tls}\""));
     // What the test asks must not keep it from ending the fault that stands in the way.
     let direct = AgentConfig::with(server, &url, &(s3.settings() + "give_up_after = \"2s\"\n" + &more));
@@ -100,10 +99,10 @@ fn all_faults_mixed_lose_nothing() {
     let to_store = Wire::to(s3.endpoint.rsplit(':').next().unwrap().parse().unwrap());
     let (config, direct) = configs(&mut dice, &server, &s3, [&to_server, &to_store]);
     let load = Load::start(&server, 2, Pace::PerSecond(RATE));
-    let churn = Churn::start(&server, load.gate(), dice.another());
+    let churn = Churn::start(&server, load.gate(), dice.fork());
     let scene =
         Scene { config: &config, direct: &direct, s3: &s3, to_server: &to_server, to_store: &to_store, load: &load };
-    let mut proof_dice = dice.another();
+    let mut proof_dice = dice.fork();
     let mut world = World::new(&scene, &mut server, dice);
     let midway = live(&mut world, Duration::from_secs(seconds));
     world.calm();
@@ -119,7 +118,7 @@ fn all_faults_mixed_lose_nothing() {
         prove(&midway, &mut proof_dice, &world.kept, world.server, &direct);
     });
     let never: Vec<String> =
-        ALL.iter().map(|(fault, _)| format!("{fault:?}")).filter(|fault| !world.thrown.contains_key(fault)).collect();
+        ALL.iter().map(|(_, fault)| format!("{fault:?}")).filter(|fault| !world.thrown.contains_key(fault)).collect();
     assert!(seconds < SECONDS_FOR_ALL || never.is_empty(), "never thrown: {never:?}");
 }
 

@@ -3,12 +3,12 @@
 
 use std::fs::File;
 
-use crate::dice::Dice;
 use crate::kept::Kept;
 use crate::lab::tool;
 use crate::oracle::{History, Seen, fingerprint};
 use crate::place::Restored;
 use crate::support::agent::{AgentConfig, said};
+use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 use crate::support::tail;
 use crate::world::World;

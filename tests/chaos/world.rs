@@ -13,10 +13,10 @@ use binvault::clock::{Instant, monotonic};
 use rustix::process::Signal;
 
 use crate::breaks::Breaks;
-use crate::dice::Dice;
 use crate::kept::Kept;
 use crate::s3;
 use crate::support::agent::{Agent, AgentConfig};
+use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 use crate::support::load::Load;
 use crate::wire::{State, Wire};

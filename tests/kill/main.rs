@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use support::agent::AgentConfig;
 use support::compare::assert_exported;
+use support::dice::Dice;
 use support::lab::Mysqld;
 use support::load::{Load, Pace};
 
@@ -32,26 +33,13 @@ const ROUND_LIMIT: Duration = Duration::from_secs(60);
 /// Small chunks, often: many passages through every stage.
 const SETTINGS: &str = "[agent]\nchunk_size = \"64KiB\"\nflush_interval = \"50ms\"\npoll_interval = \"500ms\"\n";
 
-/// Small, repeatable, and random enough.
-struct Dice(u64);
-
-impl Dice {
-    /// From 1 to `sides`.
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides + 1
-    }
-}
-
 #[test]
 fn killed_anywhere_it_goes_on_and_nothing_is_lost() {
     let rounds = if std::env::var_os("BINVAULT_SOAK").is_some() { 200 } else { STAGES.len() * STORES.len() * 2 };
     let seed = std::env::var("BINVAULT_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(binvault::clock::now_us);
     eprintln!("{rounds} kills, BINVAULT_SEED={seed}");
-    let mut dice = Dice(seed | 1);
+    let mut dice = Dice::new(seed);
     let start = binvault::clock::monotonic();
     // Files of 4 MiB: kills fall on their ends and beginnings too.
     let server = Mysqld::start("kill", &["--max-binlog-size=4M"]);
@@ -98,11 +86,11 @@ fn die(config: &AgentConfig, stage: &str, dice: &mut Dice) {
     command.stdout(file.try_clone().unwrap()).stderr(file);
     let outside = stage == "outside";
     if !outside {
-        command.env("BINVAULT_FAILPOINT", format!("{stage}:{}", dice.throw(10)));
+        command.env("BINVAULT_FAILPOINT", format!("{stage}:{}", dice.between(1, 10)));
     }
     let mut child = command.spawn().expect("start binvault");
     if outside {
-        std::thread::sleep(Duration::from_millis(dice.throw(1500)));
+        std::thread::sleep(dice.millis(1, 1500));
         assert_eq!(child.try_wait().unwrap(), None, "it ended by itself:\n{}", support::tail(&log, 20));
         child.kill().unwrap();
     }

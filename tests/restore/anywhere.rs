@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::oracle::{History, Seen, fingerprint};
 use crate::place::{Restored, base};
 use crate::support::agent::{AgentConfig, PASSWORD};
+use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 use crate::support::load::{Load, Pace};
 use crate::support::workload::named;
@@ -14,24 +15,14 @@ const TARGETS: usize = 4;
 /// Kinds of workload that are mixed into the load.
 const KINDS: &[&str] = &["ddl", "xa", "compressed", "tagged", "rotation", "json_partial", "statement", "routines"];
 
-/// A small generator: the seed is printed, and can be given again.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % limit.max(1)
-    }
-}
-
 /// A target: the words for it, how many transactions it has in it.
 struct Wanted {
     words: Vec<String>,
     upto: usize,
 }
 
-fn wanted(random: &mut Random, history: &History, from: usize) -> Wanted {
-    let index = from + random.below(history.seen.len() - from);
+fn wanted(dice: &mut Dice, history: &History, from: usize) -> Wanted {
+    let index = from + dice.index(history.seen.len() - from);
     let seen = &history.seen[index];
     let words = |to: String, more: &str| {
         let mut words = vec![to];
@@ -40,7 +31,7 @@ fn wanted(random: &mut Random, history: &History, from: usize) -> Wanted {
     };
     let time = |us: u64| jiff::Timestamp::from_microsecond(i64::try_from(us).unwrap()).unwrap().to_string();
     let gtid = seen.gtid.clone().unwrap();
-    match random.below(6) {
+    match dice.index(6) {
         0 => {
             Wanted { words: words(time(seen.commit_us), ""), upto: history.until(|one| one.commit_us > seen.commit_us) }
         }
@@ -91,8 +82,8 @@ fn random_targets_equal_the_oracle() {
     // What the base may have in it cannot be left out again: targets lie behind its end.
     let begun = history.seen.iter().rposition(|seen| contains(&source, &base_begun, seen)).unwrap();
     let from = (begun + 400).min(history.seen.len() - 100);
-    let mut random = Random(seed);
-    let mut all: Vec<Wanted> = (0..count).map(|_| wanted(&mut random, &history, from)).collect();
+    let mut dice = Dice::new(seed);
+    let mut all: Vec<Wanted> = (0..count).map(|_| wanted(&mut dice, &history, from)).collect();
     all.push(Wanted { words: vec!["latest".to_owned()], upto: history.seen.len() });
     all.sort_by_key(|wanted| wanted.upto);
     let reference = Mysqld::start("rreference", &["--server-id=77"]);

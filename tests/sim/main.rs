@@ -16,6 +16,8 @@
 mod agent;
 mod answers;
 mod check;
+#[path = "../support/dice.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with other suites")]
 mod dice;
 mod dump;
 mod event;

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod compare;
+pub mod dice;
 pub mod http;
 pub mod keyring;
 pub mod lab;

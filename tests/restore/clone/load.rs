@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::scene::KINDS;
-use crate::anywhere::Random;
+use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
 
@@ -76,19 +76,19 @@ pub(crate) struct Churn {
 }
 
 impl Churn {
-    pub(crate) fn start(server: &Mysqld, seed: u64, round: usize) -> Self {
+    pub(crate) fn start(server: &Mysqld, dice: &mut Dice, round: usize) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new([AtomicU64::new(0), AtomicU64::new(0)]));
         let mut clients = Vec::new();
         for client in 0..3_u64 {
             let mut command = server.client();
             command.arg("--force").stderr(Stdio::null());
             let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-            let mut random = Random(seed ^ client.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut dice = dice.fork();
             clients.push(std::thread::spawn(move || {
                 let mut step = 0;
                 let next = move || {
                     step += 1;
-                    if client == 2 { definition(round, step - 1) } else { rows(&mut random) }
+                    if client == 2 { definition(round, step - 1) } else { rows(&mut dice) }
                 };
                 let counter = &done[usize::from(client == 2)];
                 talk(command, next, &stop, counter);
@@ -129,23 +129,23 @@ fn definition(round: usize, step: usize) -> String {
 }
 
 /// A batch of transactions in tables of all kinds.
-fn rows(random: &mut Random) -> String {
+fn rows(dice: &mut Dice) -> String {
     let mut script = String::new();
     for _ in 0..BATCH {
         script.push_str("START TRANSACTION;\n");
         for _ in 0..3 {
-            let (name, _) = KINDS[random.below(KINDS.len())];
-            let (id, k) = (1 + random.below(3000), random.below(1000));
-            script.push_str(&match random.below(4) {
+            let (name, _) = KINDS[dice.index(KINDS.len())];
+            let (id, k) = (1 + dice.index(3000), dice.index(1000));
+            script.push_str(&match dice.index(4) {
                 0 => format!("DELETE FROM kinds.{name} WHERE id = {id};\n"),
                 1 => format!("UPDATE kinds.{name} SET k = k + 1 WHERE id BETWEEN {id} AND {};\n", id + 5),
                 _ => format!(
                     "REPLACE INTO kinds.{name} (id, k, body) VALUES ({id}, {k}, CONCAT_WS(' ', 'word', {k}, REPEAT(SHA2({id} + {k}, 256), {})));\n",
-                    random.below(12)
+                    dice.index(12)
                 ),
             });
         }
-        script.push_str(if random.below(10) == 0 { "ROLLBACK;\n" } else { "COMMIT;\n" });
+        script.push_str(if dice.index(10) == 0 { "ROLLBACK;\n" } else { "COMMIT;\n" });
     }
     script
 }

@@ -6,11 +6,11 @@ use serde_json::Value;
 use super::load::{Churn, assert_kinds, prepare};
 use super::refuse::edit;
 use super::scene::{Scene, clone, plain, with_program};
-use crate::anywhere::Random;
 use crate::oracle::{History, fingerprint};
 use crate::place::{Restored, look_into_with};
 use crate::scene::{last_gtid, orders};
 use crate::support::agent::said;
+use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 
 /// Rounds in the suite; `make soak-clone` says how many there.
@@ -28,22 +28,21 @@ fn until_base(history: &History, manifest: &Value) -> usize {
 }
 
 /// One round: churn, a clone in the middle of it, more churn; then a restore to somewhere behind the clone.
-fn round(scene: &Scene, reference: &Mysqld, applied: &mut usize, random: &mut Random, number: usize) {
+fn round(scene: &Scene, reference: &Mysqld, applied: &mut usize, dice: &mut Dice, number: usize) {
     let (source, config) = (&scene.source, &scene.config);
     let mut agent = config.spawn();
-    let churn = Churn::start(source, random.0, number);
-    churn.wait(1 + random.below(40) as u64, 2 + random.below(20) as u64);
+    let churn = Churn::start(source, dice, number);
+    churn.wait(1 + dice.index(40) as u64, 2 + dice.index(20) as u64);
     let before = churn.definitions();
     let (id, manifest) = clone(config);
     let meanwhile = churn.definitions() - before;
-    churn.wait(5, 2 + random.below(10) as u64);
+    churn.wait(5, 2 + dice.index(10) as u64);
     drop(churn);
     agent.wait_caught_up(source);
     agent.terminate();
     let history = History::of(source);
     let from = until_base(&history, &manifest);
-    let upto =
-        if random.below(3) == 0 { history.seen.len() } else { from + random.below(history.seen.len() - from) + 1 };
+    let upto = if dice.index(3) == 0 { history.seen.len() } else { from + dice.index(history.seen.len() - from) + 1 };
     let to = if upto == history.seen.len() {
         "latest".to_owned()
     } else {
@@ -110,14 +109,14 @@ fn clones_under_load_equal_the_oracle() {
     let seed = number("BINVAULT_SEED").unwrap_or_else(binvault::clock::now_us);
     let rounds = number("BINVAULT_CLONE_ROUNDS").map_or(ROUNDS, |rounds| usize::try_from(rounds).unwrap());
     println!("BINVAULT_SEED={seed} gives the same statements, if not the same moments");
-    let mut random = Random(seed);
+    let mut dice = Dice::new(seed);
     let scene = Scene::new("rclone");
     prepare(&scene.source);
     assert_kinds(&scene.source);
     let reference = Scene::reference("rcloneref");
     let mut applied = 0;
     for number in 0..rounds {
-        round(&scene, &reference, &mut applied, &mut random, number);
+        round(&scene, &reference, &mut applied, &mut dice, number);
     }
 }
 

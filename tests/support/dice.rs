@@ -1,11 +1,13 @@
-//! Chance, from one seed: xorshift behind a splitmix, small and the same everywhere.
+//! Chance, from one seed: splitmix64, small and the same everywhere.
+
+use std::time::Duration;
 
 /// Throws.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -18,27 +20,37 @@ impl Dice {
     }
 
     /// From 0 up to, but not, `sides`.
-    pub(crate) fn below(&mut self, sides: u64) -> u64 {
+    pub fn below(&mut self, sides: u64) -> u64 {
         self.next() % sides.max(1)
     }
 
     /// Both ends included.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
+    /// Milliseconds, both ends included.
+    pub fn millis(&mut self, low: u64, high: u64) -> Duration {
+        Duration::from_millis(self.between(low, high))
+    }
+
     /// True so many times of a hundred.
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
+    pub fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
 
+    /// A place in something of so many; 0 if there is none.
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
     /// One of them.
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[usize::try_from(self.below(from.len() as u64)).unwrap()]
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.index(from.len())]
     }
 
     /// One of them, each as often as its weight says.
-    pub(crate) fn weighted<T: Copy>(&mut self, from: &[(u64, T)]) -> T {
+    pub fn weighted<T: Copy>(&mut self, from: &[(u64, T)]) -> T {
         let mut left = self.below(from.iter().map(|(weight, _)| weight).sum());
         for (weight, value) in from {
             match left.checked_sub(*weight) {
@@ -49,7 +61,7 @@ impl Dice {
         panic!("nothing to choose from")
     }
 
-    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let words = length.div_ceil(8);
         let mut bytes: Vec<u8> = (0..words).flat_map(|_| self.next().to_le_bytes()).collect();
         bytes.truncate(length);
@@ -57,7 +69,7 @@ impl Dice {
     }
 
     /// Dice of their own, for something that is to throw at its own pace.
-    pub(crate) fn fork(&mut self) -> Self {
+    pub fn fork(&mut self) -> Self {
         Self(self.next())
     }
 }
