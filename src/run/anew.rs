@@ -135,13 +135,13 @@ impl Scene<'_> {
         }
         // A name that came back may have grown beyond the archived end: then the position may lie inside of an event, and
         // a semi-synchronous dump would acknowledge what is not archived.
-        if let Some(inside) = start.from.inside.as_ref().filter(|_| start.position > FIRST_EVENT)
-            && let Some(created_s) = self.created(&start.file).await?
-            && created_s != inside.incarnation.created_s
-        {
-            let is = created_text(created_s);
-            let message = format!("{} was begun at {is}, the archived one is {}", start.file, inside.incarnation);
-            return Err(Error::new(Kind::Diverged, message));
+        if let Some(inside) = start.from.inside.as_ref().filter(|_| start.position > FIRST_EVENT) {
+            let created_s = self.created(&start.file).await?;
+            if created_s != inside.incarnation.created_s {
+                let is = created_text(created_s);
+                let message = format!("{} was begun at {is}, the archived one is {}", start.file, inside.incarnation);
+                return Err(Error::new(Kind::Diverged, message));
+            }
         }
         Ok((start, chosen))
     }
@@ -286,7 +286,7 @@ impl Scene<'_> {
         };
         let Some(next) = named(index.saturating_add(1))? else { return Ok(None) };
         let size = binlogs.logs.get(index).map_or(0, plain_size);
-        if size >= inside.end || self.created(&inside.incarnation.file).await? != Some(inside.incarnation.created_s) {
+        if size >= inside.end || self.created(&inside.incarnation.file).await? != inside.incarnation.created_s {
             return Ok(None);
         }
         let follows = Link { end: size, ..inside.link() };
@@ -295,7 +295,10 @@ impl Scene<'_> {
     }
 
     /// When a file of the server's was begun: what its format description says, read from a dump of its own.
-    async fn created(&self, file: &BinlogFile) -> Result<Option<u32>> {
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] if the server has not said it, being stopped for example: that proves nothing of the file.
+    async fn created(&self, file: &BinlogFile) -> Result<u32> {
         let request = DumpRequest { by_gtid: self.by_gtid, non_block: true, ..DumpRequest::unknown(file) };
         let connection = Connection::connect(self.source, PROGRAM).await?;
         let mut raw = start_dump(connection, &request).await?;
@@ -304,23 +307,26 @@ impl Scene<'_> {
             loop {
                 match reader.next()? {
                     Some(DumpItem::Part(part)) if part.header.kind == types::FORMAT_DESCRIPTION && part.first => {
-                        return Ok(Some(FormatDescription::parse(part.bytes)?.timestamp_s));
+                        return Ok(FormatDescription::parse(part.bytes)?.timestamp_s);
                     }
                     Some(DumpItem::Part(_)) => {}
-                    Some(DumpItem::End) => return Ok(None),
+                    Some(DumpItem::End) => return Err(unsaid(file, "it ended the dump")),
                     None => {
                         let read = raw.stream.read(reader.space()).await;
                         match read
                             .map_err(|error| Error::new(Kind::Unreachable, "read from the server").source(error))?
                         {
-                            0 => return Ok(None),
+                            0 => return Err(unsaid(file, "it closed the connection")),
                             bytes => reader.filled(bytes),
                         }
                     }
                 }
             }
         };
-        clock::with_timeout(self.source.query_timeout, reading).await.unwrap_or(Ok(None))
+        let limit = self.source.query_timeout;
+        clock::with_timeout(limit, reading)
+            .await
+            .unwrap_or_else(|| Err(unsaid(file, &format!("nothing came for {limit:?}"))))
     }
 
     /// Another server than the archived one: by GTID, or not at all.
@@ -412,6 +418,11 @@ impl Scene<'_> {
             lost,
         }
     }
+}
+
+/// The error of a server that has not said when a file was begun.
+fn unsaid(file: &BinlogFile, why: &str) -> Error {
+    Error::new(Kind::Unreachable, format!("the server does not say when {file} was begun: {why}"))
 }
 
 /// The archived end before the first hole.

@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "modules shared with the tests of restores")]
 
 mod cluster;
+mod cut;
 mod failover;
 #[path = "../restore/place.rs"]
 mod place;

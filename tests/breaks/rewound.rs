@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 
 use crate::place::Restored;
 use crate::scene::{orders, shop_with};
@@ -9,7 +10,7 @@ use crate::support::agent::AgentConfig;
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
-use crate::{LONG, ORDERS, executed, gaps, next_second, wait_base_behind, wait_gaps, with_bases};
+use crate::{LONG, ORDERS, QUICK, cut, executed, gaps, next_second, wait_base_behind, wait_gaps, with_bases};
 
 /// Where a file's first event has its flags.
 const IN_USE_AT: usize = 4 + 17;
@@ -116,6 +117,31 @@ fn a_reset_that_is_outgrown_between_two_looks_is_noticed_by_the_silence() {
 #[test]
 fn a_reset_while_the_agent_is_away_begins_another_history() {
     reset("reset-away", &[], false, true);
+}
+
+/// A look into the server's file that is cut short proves nothing: neither that it is the archived one, nor that it is not.
+#[test]
+fn a_reset_is_noticed_though_the_look_at_the_file_is_cut() {
+    let (server, config) = shop_with("reset-unsaid", &[], QUICK);
+    orders(&server, &["four"]);
+    config.archive_now();
+    next_second();
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    // More transactions and more bytes than are archived, and another event's middle where the archive ends.
+    for number in 0..40 {
+        orders(&server, &[&"x".repeat(17 + number % 20)]);
+    }
+    let (port, cut) = cut::before(server.port(), 2);
+    config.edit(&format!(":{}", server.port()), &format!(":{port}"));
+    config.source("tls = \"disabled\"");
+    let mut agent = config.spawn();
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    assert_eq!(gap["kind"], "reset", "{gap}");
+    assert_eq!(cut.load(Ordering::SeqCst), 2, "the looks were not cut: {}", agent.log());
+    server.sql("FLUSH BINARY LOGS");
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    identical(&config, &server);
 }
 
 #[test]

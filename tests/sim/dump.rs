@@ -50,9 +50,7 @@ impl Ask {
         if self.position > file.kept {
             return Err("Client requested source to start replication from position > file size");
         }
-        let fits = file.written.starts.contains(&self.position);
-        fits.then_some(index)
-            .ok_or("bogus data in log event; the first event '' at 4, the last event read from '' at 4")
+        Ok(index)
     }
 }
 
@@ -186,6 +184,11 @@ impl Sender {
             // By GTID it comes as it lies in the file, else without its place.
             let sent = if ask.by_gtid { description } else { format_description(&description, false, true) };
             self.send(&[(sent, false)]).await?;
+            // Only now a server looks at what lies there.
+            if !lock(&self.world.server).files[self.file].written.starts.contains(&self.offset) {
+                let text = "bogus data in log event; the first event '' at 4, the last event read from '' at 4";
+                return self.fail(text).await;
+            }
         }
         let mut sent = clock::monotonic();
         let (world, ended) = (Arc::clone(&self.world), self.ended.clone());
@@ -203,7 +206,7 @@ impl Sender {
                     }
                     self.announce().await?;
                 }
-                Next::Error(text) => return self.wire.write(&framed(self.sequence, &error(FATAL, text))).await,
+                Next::Error(text) => return self.fail(text).await,
                 Next::Nothing if ask.non_block => return self.end().await,
                 Next::Nothing => {
                     tokio::select! {
@@ -223,6 +226,10 @@ impl Sender {
     /// An EOF packet.
     async fn end(&mut self) -> io::Result<()> {
         self.wire.write(&framed(self.sequence, &[0xfe, 0, 0, 2, 0])).await
+    }
+
+    async fn fail(&mut self, text: &str) -> io::Result<()> {
+        self.wire.write(&framed(self.sequence, &error(FATAL, text))).await
     }
 
     fn description(&self) -> Vec<u8> {
