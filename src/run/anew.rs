@@ -36,7 +36,7 @@ use crate::position::{BinlogFile, CommitTime, GtidSet, Position, ServerUuid, cre
 #[derive(Debug)]
 pub(super) struct Beginning {
     pub(super) start: Start,
-    /// Whether it knows nothing of what stands before it.
+    /// Whether it is behind a break, or on another server.
     pub(super) anew: bool,
     /// What broke, if something did.
     pub(super) gap: Option<GapRecord>,
@@ -123,6 +123,18 @@ impl Scene<'_> {
         if self.by_gtid {
             check_executed(self.asked, &inside.executed()).await?;
         }
+        let newest = places.last().cloned();
+        let last = places.len().saturating_sub(1);
+        let (start, chosen) = self.first_served(places, binlogs).await?;
+        // From a hole the server's files lead on to the newest place, if they still have it.
+        if chosen < last {
+            self.first_served(newest.into_iter().collect(), binlogs).await?;
+        }
+        Ok((start, chosen))
+    }
+
+    /// The first of the archive's places that the server's files have, and are provably those that are archived.
+    async fn first_served(&mut self, places: Vec<ResumePoint>, binlogs: &Binlogs) -> Result<(Start, usize)> {
         let (mut start, chosen) =
             choose_first(places.clone(), &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
         if self.by_gtid
@@ -229,15 +241,21 @@ impl Scene<'_> {
     ) -> Result<Beginning> {
         let own = &places.last().cloned().unwrap_or_default();
         let lost = if self.by_gtid { self.lacking(&inside.executed()).await? } else { GtidSet::new() };
-        if let Some(start) = self.behind_a_lost_tail(own, inside, binlogs).await? {
+        if let Some(next) = self.behind_a_lost_tail(own, inside, binlogs).await? {
             let problem = format!(
                 "the server lost the tail of {} behind {}",
                 inside.incarnation.file,
-                start.from.follows.as_ref().map_or(0, |link| link.end)
+                next.from.follows.as_ref().map_or(0, |link| link.end)
             );
             let lost = self.by_gtid.then_some(lost);
             let gap =
-                self.record(BreakKind::LostTail, problem, (self.server, inside), &start, Some(GtidSet::new()), lost);
+                self.record(BreakKind::LostTail, problem, (self.server, inside), &next, Some(GtidSet::new()), lost);
+            // Holes before the tail are filled, where the server can: its files lead from there to the next one.
+            let start = match self.first_served(places.to_vec(), binlogs).await {
+                Ok((start, _)) => start,
+                Err(error) if matches!(error.kind(), Kind::Purged | Kind::Diverged) => next,
+                Err(error) => return Err(error),
+            };
             return Ok(Beginning { start, anew: true, gap: Some(gap) });
         }
         let oldest = binlogs.logs.first().ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog"))?;

@@ -22,6 +22,7 @@ mod two;
 use std::time::Duration;
 
 use binvault::position::GtidSet;
+use scene::chunks;
 use serde_json::Value;
 use support::agent::{Agent, AgentConfig};
 use support::lab::{self, Mysqld};
@@ -66,6 +67,15 @@ fn wait_base_behind(config: &AgentConfig, agent: &Agent<'_>) {
             false
         }
     });
+}
+
+/// Removes the chunks of a file that begin at or behind a place: as if an agent had died before they were stored. How many.
+fn remove_behind(config: &AgentConfig, server: &Mysqld, file: &str, end: u64) -> usize {
+    let begins = |path: &std::path::Path| -> u64 {
+        path.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse().unwrap()
+    };
+    let behind = chunks(&config.archive(), server, file).into_iter().filter(|path| begins(path) >= end);
+    behind.map(|path| std::fs::remove_file(path).unwrap()).count()
 }
 
 fn executed(server: &Mysqld) -> GtidSet {

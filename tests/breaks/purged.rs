@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 
 use crate::place::Restored;
 use crate::s3;
-use crate::scene::{chunks, last_gtid, orders, shop_with};
+use crate::scene::{last_gtid, orders, shop_with};
 use crate::support::agent::AgentConfig;
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
-use crate::{LONG, ORDERS, QUICK, gaps, wait_base_behind, wait_gaps, with_bases};
+use crate::{LONG, ORDERS, QUICK, gaps, remove_behind, wait_base_behind, wait_gaps, with_bases};
 
 #[test]
 fn purged_binlogs_leave_a_recorded_gap_and_archiving_goes_on() {
@@ -62,14 +62,7 @@ fn a_hole_that_the_server_can_fill_no_more_is_a_recorded_gap_too() {
         server.sql("FLUSH BINARY LOGS");
         orders(&server, &["behind it"]);
         config.archive_now();
-        let begins = |path: &std::path::Path| -> u64 {
-            path.file_name().unwrap().to_str().unwrap().split('-').next().unwrap().parse().unwrap()
-        };
-        for path in chunks(&config.archive(), &server, &ends.0) {
-            if begins(&path) >= ends.1 {
-                std::fs::remove_file(path).unwrap();
-            }
-        }
+        remove_behind(&config, &server, &ends.0, ends.1);
         if all_purged {
             // And more, of which nothing has come.
             orders(&server, &["never archived"]);

@@ -10,7 +10,9 @@ use crate::support::agent::AgentConfig;
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
-use crate::{LONG, ORDERS, QUICK, cut, executed, gaps, next_second, wait_base_behind, wait_gaps, with_bases};
+use crate::{
+    LONG, ORDERS, QUICK, cut, executed, gaps, next_second, remove_behind, wait_base_behind, wait_gaps, with_bases,
+};
 
 /// Where a file's first event has its flags.
 const IN_USE_AT: usize = 4 + 17;
@@ -197,6 +199,32 @@ fn a_crash_that_takes_the_tail_leaves_it_in_the_archive_as_a_history_of_its_own(
     let head = tail.split_whitespace().nth(1).unwrap();
     let tail = Restored::to(&config, "latest", &["--head", head]);
     assert_eq!(tail.sql(ORDERS), "one,two,three,lost one,lost two\n");
+}
+
+/// An agent that died while chunks were on their way, and then the server's crash: what the server still has is archived.
+#[test]
+fn a_hole_before_a_lost_tail_is_filled() {
+    let (mut server, config) = shop_with("tail-hole", &["--sync-binlog=0"], QUICK);
+    let (file, end) = config.durable().unwrap();
+    orders(&server, &["on its way"]);
+    server.sql("FLUSH BINARY LOGS");
+    orders(&server, &["kept"]);
+    let crashed = snapshot(&server);
+    orders(&server, &["lost"]);
+    config.archive_now();
+    assert!(remove_behind(&config, &server, &file, end) > 0);
+    back_to(&mut server, &crashed);
+    orders(&server, &["again"]);
+    let mut agent = config.spawn();
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    assert_eq!(gap["kind"], "lost_tail", "{gap}");
+    server.sql("FLUSH BINARY LOGS");
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    assert_eq!(gaps(&config).len(), 1);
+    identical(&config, &server);
+    let latest = Restored::to(&config, "latest", &[]);
+    assert_eq!(latest.sql(ORDERS), "one,two,three,on its way,kept,again\n");
 }
 
 #[test]
