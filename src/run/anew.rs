@@ -97,7 +97,23 @@ impl Scene<'_> {
                 }
             }
         };
+        if beginning.anew {
+            self.still_oldest(&binlogs).await?;
+        }
         Ok((beginning, binlogs))
+    }
+
+    /// Reading the archive behind a break takes its time. A file that is older than all which the choice knew would be
+    /// passed over.
+    async fn still_oldest(&mut self, binlogs: &Binlogs) -> Result<()> {
+        let oldest = |binlogs: &Binlogs| binlogs.logs.first().map(|log| log.name.clone());
+        let (was, is) = (oldest(binlogs), oldest(&Binlogs::ask(self.asked).await?));
+        if was == is {
+            return Ok(());
+        }
+        let name = |file: Option<String>| file.unwrap_or_else(|| "none".into());
+        let message = format!("the server's oldest binlog was {}, and is {} now", name(was), name(is));
+        Err(Error::failed(message).transient())
     }
 
     /// What of a set the server has not executed. Asked some times: a transaction reaches the dump before the set.
@@ -286,12 +302,12 @@ impl Scene<'_> {
             return Ok(Beginning { start: Start { from, before: Some(previous), ..start }, anew: true, gap: None });
         }
         let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, Some(missing), Some(lost));
-        Ok(Beginning { start, anew: true, gap: Some(gap) })
+        Ok(Beginning { start: Start { before: Some(previous), ..start }, anew: true, gap: Some(gap) })
     }
 
     /// The file in which the archive ends is there, shorter, and another one behind it: a crash took its tail.
     async fn behind_a_lost_tail(
-        &self,
+        &mut self,
         own: &ResumePoint,
         inside: &ResumeInFile,
         binlogs: &Binlogs,
@@ -309,7 +325,8 @@ impl Scene<'_> {
         }
         let follows = Link { end: size, ..inside.link() };
         let from = ResumePoint { inside: None, follows: Some(follows), high_commit: own.high_commit, run: None };
-        Ok(Some(Start { file: next, position: FIRST_EVENT, from, before: None }))
+        let before = if self.by_gtid { Some(previous_gtids(self.asked, next.as_str()).await?) } else { None };
+        Ok(Some(Start { file: next, position: FIRST_EVENT, from, before }))
     }
 
     /// When a file of the server's was begun: what its format description says, read from a dump of its own.
@@ -378,7 +395,8 @@ impl Scene<'_> {
         );
         let (missing, lost) = if self.by_gtid { (Some(missing), Some(lost)) } else { (None, None) };
         let gap = self.record(BreakKind::Failover, problem, (last.server, &last.inside), &start, missing, lost);
-        Ok(Beginning { start, anew: true, gap: Some(gap) })
+        let before = self.by_gtid.then_some(previous);
+        Ok(Beginning { start: Start { before, ..start }, anew: true, gap: Some(gap) })
     }
 
     /// The newest file that begins inside of what is archived, or the oldest; what it says was executed before it, and

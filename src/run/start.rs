@@ -19,7 +19,7 @@ pub(super) struct Start {
     pub(super) file: BinlogFile,
     pub(super) position: u64,
     pub(super) from: ResumePoint,
-    /// What the file says was executed before it, if the choice rests on that.
+    /// What the file says was executed before it, where that tells whether it is the chosen one still.
     pub(super) before: Option<GtidSet>,
 }
 
