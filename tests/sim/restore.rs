@@ -76,7 +76,8 @@ pub(crate) async fn plans(
                 Ok(plan) => judge.plan(&plan, upto),
                 Err(error) if error.kind() == Kind::Gap => {
                     counts.refused += 1;
-                    let whole = target == Target::Latest && bases.iter().any(|base| judge.leads(base));
+                    let whole =
+                        target == Target::Latest && !shelf.misled() && bases.iter().any(|base| judge.leads(base));
                     if whole { Err(format!("is refused: {}", error.chain())) } else { Ok(()) }
                 }
                 Err(error) => Err(format!("fails: {}", error.chain())),

@@ -4,6 +4,7 @@
 //! of the moment. The shelf watches over what may never happen to an archive, whoever writes.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,7 +31,12 @@ pub(crate) struct Shelf {
     hidden: Mutex<BTreeMap<String, Instant>>,
     /// The ranges of chunks, by incarnation.
     ranges: Mutex<BTreeMap<String, Vec<(u64, u64)>>>,
+    /// Whether a break was recorded soon after chunks had not been listed.
+    misled: AtomicBool,
 }
+
+/// How long an agent may take from its listing to the record of a break.
+const LISTED_BEFORE: Duration = Duration::from_secs(20);
 
 impl Shelf {
     /// Up to where a file is archived without a hole.
@@ -73,6 +79,12 @@ impl Shelf {
         lock(&self.hidden).values().any(|until| *until > moment)
     }
 
+    /// Whether an agent may have recorded a break that only listings without newer chunks gave: what it saw did not go on, and
+    /// so the archive says.
+    pub(crate) fn misled(&self) -> bool {
+        self.misled.load(Ordering::Relaxed)
+    }
+
     fn is_hidden(&self, name: &str) -> bool {
         lock(&self.hidden).get(name).is_some_and(|until| *until > clock::monotonic())
     }
@@ -80,6 +92,10 @@ impl Shelf {
     async fn put_new(&self, world: &World, key: &Key, body: Bytes, hide: Duration) -> Result<Put, StoreError> {
         if !hide.is_zero() && self.objects.head(key).await.is_err() {
             lock(&self.hidden).insert(key.to_string(), clock::monotonic() + hide);
+        }
+        let lately = clock::monotonic().checked_sub(LISTED_BEFORE);
+        if key.as_str().starts_with("gaps/") && lately.is_none_or(|lately| self.hid_since(lately)) {
+            self.misled.store(true, Ordering::Relaxed);
         }
         let put = self.objects.put_new(key, body.clone()).await?;
         let there = self.objects.get_range(key, 0, u64::MAX).await?;
