@@ -61,7 +61,7 @@ impl Host {
     /// Begins to listen; clients are sent what the feed says.
     ///
     /// # Errors
-    /// [`Kind::Config`] if the address cannot be listened on.
+    /// [`Kind::Config`](crate::error::Kind::Config) if the address cannot be listened on.
     pub async fn start(options: HostOptions, feed: watch::Receiver<Arc<Feed>>) -> Result<Self> {
         let HostOptions { archive, read, listen, account, security, server_id, server_uuid, clients_max } = options;
         let bound = TcpListener::bind(listen).await.and_then(|listener| Ok((listener.local_addr()?, listener)));
