@@ -85,10 +85,15 @@ health=$(sed -n 's/.*test: \["CMD", "bash", "-c", "\(.*\/healthz.*\)"\]$/\1/p' d
 if inside bash -c "$health" 2> /dev/null; then fail 'the health check finds an agent where none runs'; fi
 "${within[@]}" binvault run > "$work/agent.log" 2>&1 &
 agent=$!
-for _ in {1..50}; do inside bash -c "$health" 2> /dev/null && break; sleep 0.2; done
-inside bash -c "$health" || fail "the health check finds no agent: $(tail -n 5 "$work/agent.log")"
-for _ in {1..150}; do inside binvault status | grep -q '^base *[0-9]' && break; sleep 0.2; done
-inside binvault status | grep -q '^base *[0-9]' || fail "no base backup came: $(tail -n 5 "$work/agent.log")"
+wait_for() {
+  local what=$1 _; shift
+  for _ in {1..150}; do "$@" 2> /dev/null && return; sleep 0.2; done
+  fail "$what: $(tail -n 5 "$work/agent.log")"
+}
+# Not grep -q, which leaves at the first match: that would be an error of the program's.
+has_base() { inside binvault status | grep '^base *[0-9]' > /dev/null; }
+wait_for 'the health check finds no agent' inside bash -c "$health"
+wait_for 'no base backup came' has_base
 kill "$agent"; wait "$agent" || fail "the agent ended badly: $(tail -n 5 "$work/agent.log")"
 agent=
 inside binvault status

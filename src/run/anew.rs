@@ -80,7 +80,7 @@ impl Scene<'_> {
             (Some(inside), _) => {
                 let went_on = match broken {
                     Some(error) => Err(error),
-                    None => self.go_on(places.clone(), &inside, &binlogs).await,
+                    None => self.go_on(&places, &inside, &binlogs).await,
                 };
                 match went_on {
                     Ok((start, chosen)) => {
@@ -132,27 +132,25 @@ impl Scene<'_> {
     /// In the server's own files, at the first of the archive's places that they have; and which that is.
     async fn go_on(
         &mut self,
-        places: Vec<ResumePoint>,
+        places: &[ResumePoint],
         inside: &ResumeInFile,
         binlogs: &Binlogs,
     ) -> Result<(Start, usize)> {
         if self.by_gtid {
             check_executed(self.asked, &inside.executed()).await?;
         }
-        let newest = places.last().cloned();
-        let last = places.len().saturating_sub(1);
         let (start, chosen) = self.first_served(places, binlogs).await?;
         // From a hole the server's files lead on to the newest place, if they still have it.
-        if chosen < last {
-            self.first_served(newest.into_iter().collect(), binlogs).await?;
+        if let Some(newest) = places.iter().skip(chosen.saturating_add(1)).last() {
+            self.first_served(std::slice::from_ref(newest), binlogs).await?;
         }
         Ok((start, chosen))
     }
 
     /// The first of the archive's places that the server's files have, and are provably those that are archived.
-    async fn first_served(&mut self, places: Vec<ResumePoint>, binlogs: &Binlogs) -> Result<(Start, usize)> {
+    async fn first_served(&mut self, places: &[ResumePoint], binlogs: &Binlogs) -> Result<(Start, usize)> {
         let (mut start, chosen) =
-            choose_first(places.clone(), &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
+            choose_first(places.to_vec(), &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
         if self.by_gtid
             && start.from.follows.is_some()
             && let Some(left) = places.get(chosen).and_then(|place| place.inside.as_ref())
@@ -267,7 +265,7 @@ impl Scene<'_> {
             let gap =
                 self.record(BreakKind::LostTail, problem, (self.server, inside), &next, Some(GtidSet::new()), lost);
             // Holes before the tail are filled, where the server can: its files lead from there to the next one.
-            let start = match self.first_served(places.to_vec(), binlogs).await {
+            let start = match self.first_served(places, binlogs).await {
                 Ok((start, _)) => start,
                 Err(error) if matches!(error.kind(), Kind::Purged | Kind::Diverged) => next,
                 Err(error) => return Err(error),
@@ -287,6 +285,7 @@ impl Scene<'_> {
             return Ok(Beginning { start, anew: true, gap: Some(gap) });
         }
         let (previous, before) = self.before(&oldest.name).await?;
+        let start = Start { before: Some(previous), ..start };
         let mut written = before.clone();
         written.union_with(&inside.executed());
         let missing = written.minus(&self.archived().await?);
@@ -299,10 +298,10 @@ impl Scene<'_> {
             tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
             let from =
                 ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit, run: None };
-            return Ok(Beginning { start: Start { from, before: Some(previous), ..start }, anew: true, gap: None });
+            return Ok(Beginning { start: Start { from, ..start }, anew: true, gap: None });
         }
         let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, Some(missing), Some(lost));
-        Ok(Beginning { start: Start { before: Some(previous), ..start }, anew: true, gap: Some(gap) })
+        Ok(Beginning { start, anew: true, gap: Some(gap) })
     }
 
     /// The file in which the archive ends is there, shorter, and another one behind it: a crash took its tail.
@@ -377,13 +376,13 @@ impl Scene<'_> {
         if !(proven || self.agent.adopt || (shares && self.agent.failover)) {
             return Err(self.refused(&last, &lost, &missing));
         }
-        let start = anew(file.clone(), CommitTime::NONE);
+        let start = Start { before: self.by_gtid.then_some(previous), ..anew(file.clone(), CommitTime::NONE) };
         if proven {
             tracing::warn!(
                 was = %last.server, server = %self.server, %file,
                 "another server takes the archived one's place; it has everything that is archived, and archiving goes on without a gap"
             );
-            return Ok(Beginning { start: Start { before: Some(previous), ..start }, anew: true, gap: None });
+            return Ok(Beginning { start, anew: true, gap: None });
         }
         let words = |set: &GtidSet| if set.is_empty() { "nothing".to_owned() } else { set.shown() };
         let problem = format!(
@@ -395,8 +394,7 @@ impl Scene<'_> {
         );
         let (missing, lost) = if self.by_gtid { (Some(missing), Some(lost)) } else { (None, None) };
         let gap = self.record(BreakKind::Failover, problem, (last.server, &last.inside), &start, missing, lost);
-        let before = self.by_gtid.then_some(previous);
-        Ok(Beginning { start: Start { before, ..start }, anew: true, gap: Some(gap) })
+        Ok(Beginning { start, anew: true, gap: Some(gap) })
     }
 
     /// The newest file that begins inside of what is archived, or the oldest; what it says was executed before it, and

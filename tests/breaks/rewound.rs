@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::place::Restored;
 use crate::scene::{orders, shop_with};
-use crate::support::agent::AgentConfig;
+use crate::support::agent::{Agent, AgentConfig};
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
@@ -44,6 +44,15 @@ fn identical(config: &AgentConfig, server: &Mysqld) {
     }
     assert!(found > 0);
     config.verify_deep();
+}
+
+/// One break is recorded, everything is archived, and the agent leaves.
+fn in_the_end(config: &AgentConfig, server: &Mysqld, mut agent: Agent<'_>) {
+    server.sql("FLUSH BINARY LOGS");
+    agent.wait_caught_up(server);
+    agent.terminate();
+    assert_eq!(gaps(config).len(), 1);
+    identical(config, server);
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
@@ -96,11 +105,7 @@ fn reset(hint: &str, options: &[&str], running: bool, outgrow: bool) {
     agent.wait_caught_up(&server);
     wait_base_behind(&config, &agent);
     orders(&server, &["the last"]);
-    server.sql("FLUSH BINARY LOGS");
-    agent.wait_caught_up(&server);
-    agent.terminate();
-    assert_eq!(gaps(&config).len(), 1);
-    identical(&config, &server);
+    in_the_end(&config, &server, agent);
     let latest = Restored::to(&config, "latest", &[]);
     assert_eq!(latest.sql("CHECKSUM TABLE shop.orders"), server.sql("CHECKSUM TABLE shop.orders"));
     assert_eq!(latest.sql("SELECT what FROM shop.orders ORDER BY id DESC LIMIT 2"), "the last\nbehind the reset\n");
@@ -140,10 +145,7 @@ fn a_reset_is_noticed_though_the_look_at_the_file_is_cut() {
     let gap = wait_gaps(&config, &mut agent, 1).remove(0);
     assert_eq!(gap["kind"], "reset", "{gap}");
     assert_eq!(cut.load(Ordering::SeqCst), 2, "the looks were not cut: {}", agent.log());
-    server.sql("FLUSH BINARY LOGS");
-    agent.wait_caught_up(&server);
-    agent.terminate();
-    identical(&config, &server);
+    in_the_end(&config, &server, agent);
 }
 
 #[test]
@@ -218,11 +220,7 @@ fn a_hole_before_a_lost_tail_is_filled() {
     let mut agent = config.spawn();
     let gap = wait_gaps(&config, &mut agent, 1).remove(0);
     assert_eq!(gap["kind"], "lost_tail", "{gap}");
-    server.sql("FLUSH BINARY LOGS");
-    agent.wait_caught_up(&server);
-    agent.terminate();
-    assert_eq!(gaps(&config).len(), 1);
-    identical(&config, &server);
+    in_the_end(&config, &server, agent);
     let latest = Restored::to(&config, "latest", &[]);
     assert_eq!(latest.sql(ORDERS), "one,two,three,on its way,kept,again\n");
 }
