@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
@@ -59,7 +59,8 @@ impl Target {
         }
         let moment = parse_moment(text, now)?;
         if moment.timestamp() > now.timestamp() {
-            return Err(Error::config(format!("{text:?} lies in the future")).hint("--to latest restores all there is"));
+            let hint = "a time alone is one of today: give the day with it; --to latest restores all there is";
+            return Err(Error::config(format!("{text:?} lies in the future")).hint(hint));
         }
         Ok(Self::Time(moment))
     }
@@ -106,19 +107,13 @@ pub fn parse_moment(text: &str, now: &Zoned) -> Result<CommitTime> {
 
 /// A date with a time, a date alone (its midnight), or a time alone (of today).
 fn civil(text: &str, now: &Zoned) -> Option<DateTime> {
-    if let Ok(date) = text.parse::<Date>()
-        && text.len() <= "2026-11-22".len()
-    {
-        return Some(date.at(0, 0, 0, 0));
+    // The date first: a `Time` would be read from `2026-11-20 14:03` as well, and the day forgotten.
+    if let Ok(civil) = text.parse::<DateTime>() {
+        return Some(civil);
     }
-    // A bare time would also be taken for one with today's date by nobody else: `14:03`.
-    if text.len() <= "14:03:11.123456789".len()
-        && text.contains(':')
-        && let Ok(time) = text.parse::<Time>()
-    {
-        return Some(now.date().to_datetime(time));
-    }
-    text.parse::<DateTime>().ok()
+    let is_time = text.find(':') == Some("14".len());
+    let time = text.parse::<Time>().ok().filter(|_| is_time)?;
+    Some(now.date().to_datetime(time))
 }
 
 fn local(civil: DateTime, zone: &TimeZone, text: &str) -> Result<CommitTime> {
@@ -162,6 +157,8 @@ mod tests {
         assert_eq!(time("2026-11-22T14:03:11+01:00"), "2026-11-22T13:03:11.000000Z");
         assert_eq!(time("2026-11-22 14:03:11"), "2026-11-22T13:03:11.000000Z");
         assert_eq!(time("2026-11-22 14:03"), "2026-11-22T13:03:00.000000Z");
+        assert_eq!(time("2026-11-20 14:03"), "2026-11-20T13:03:00.000000Z");
+        assert_eq!(time("2026-11-20T14:03:11"), "2026-11-20T13:03:11.000000Z");
         assert_eq!(time("2026-11-22"), "2026-11-21T23:00:00.000000Z");
         assert_eq!(time("14:03:11.5"), "2026-11-22T13:03:11.500000Z");
         assert_eq!(time("14:03"), "2026-11-22T13:03:00.000000Z");
