@@ -313,7 +313,9 @@ fn document(json: &[u8]) {
     drop(serde_json::from_slice::<Drill>(json));
     if let Ok(gap) = serde_json::from_slice::<GapRecord>(json) {
         gap.at();
-        gap.explains(&gap.server, &Incarnation { file: gap.ends.file.clone(), created_s: 1 });
+        let incarnation = Incarnation { file: gap.ends.file.clone(), created_s: 1 };
+        gap.explains(&gap.server, &incarnation);
+        gap.explains_hole(&gap.server, &incarnation, gap.goes_on_at.offset);
     }
 }
 

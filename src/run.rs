@@ -42,6 +42,7 @@ mod survey;
 mod upkeep;
 mod watch;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ use crate::config::SemiSyncMode;
 use crate::error::{Error, Kind, Result};
 use crate::position::{GtidSet, Position};
 use crate::retry::{RetryOptions, Schedule};
-use crate::ship::{Durable, Ledger, Progress, Snapshot, ship};
+use crate::ship::{DRAIN_LIMIT, Durable, Ledger, Progress, Snapshot, ship};
 
 pub use options::{RunOptions, UpkeepOptions};
 
@@ -227,15 +228,26 @@ impl Agent {
         let mut watcher = AbortOnDropHandle::new(tokio::spawn(watch.run(watching.clone())));
         let guarding = guard.map(|guard| AbortOnDropHandle::new(tokio::spawn(guard.run(watching.clone()))));
         let broke_down = |panic| Error::failed("the watcher broke down").source(panic);
-        let shipped = tokio::select! {
-            biased;
-            shipped = ship(&self.options.ship, voyage) => shipped,
-            // It ends by itself only for a reason.
-            watch = &mut watcher => {
-                let error = watch.map_err(broke_down)?.reset.unwrap_or_else(|| Error::failed("the watcher ended"));
-                return Err(self.noted(error));
+        let (end, lost) = (voyage.stop.clone(), voyage.lost.clone());
+        let mut shipping = pin!(ship(&self.options.ship, voyage));
+        let shipped = loop {
+            tokio::select! {
+                biased;
+                shipped = &mut shipping => break shipped,
+                // It ends by itself only for a reason.
+                watch = &mut watcher, if !watching.is_cancelled() => {
+                    let error = watch.map_err(broke_down)?.reset.unwrap_or_else(|| Error::failed("the watcher ended"));
+                    self.left(&watching, &error.to_string());
+                    // What has come may be nowhere else any more.
+                    end.cancel();
+                    clock::with_timeout(DRAIN_LIMIT, shipping).await;
+                    return Err(self.noted(error));
+                }
+                () = lost.cancelled(), if !watching.is_cancelled() => {
+                    self.left(&watching, "the connection to the server was lost");
+                }
+                error = self.keeper.failed() => return Err(error),
             }
-            error = self.keeper.failed() => return Err(error),
         };
         watching.cancel();
         let watch = watcher.await.map_err(broke_down);
@@ -253,6 +265,14 @@ impl Agent {
         watch?.last_word().await;
         drained?;
         Ok(Some(Ended::Through))
+    }
+
+    /// The server sends no more, or is not to. What has come is still on its way; that the server is released, and that
+    /// nobody believes in protection any more, is not to wait for it.
+    fn left(&self, watching: &CancellationToken, reason: &str) {
+        watching.cancel();
+        self.sight.stopped(None);
+        self.unprotected(reason);
     }
 
     fn manner(&self) -> std::sync::MutexGuard<'_, Manner> {
@@ -306,7 +326,9 @@ impl Agent {
 
     /// A generation ended in trouble: commits no longer wait for us, and the next one has to catch up first.
     fn interrupted(&self, error: &Error) {
-        let Some(ledger) = &self.ledger else { return };
+        if self.ledger.is_none() {
+            return;
+        }
         let mut manner = self.manner();
         if let Some(joined) = manner.joined.take() {
             manner.join = false;
@@ -314,8 +336,13 @@ impl Agent {
             let (lasted, away) = (joined.elapsed(), self.options.semi_sync.return_after);
             manner.hold = if soon(lasted, away) { next_hold(manner.hold, lasted, away) } else { Duration::ZERO };
         }
-        if ledger.unprotected(&error.to_string()) {
-            tracing::warn!(reason = %error, "commits are NOT protected any more: archiving was interrupted");
+        drop(manner);
+        self.unprotected(&error.to_string());
+    }
+
+    fn unprotected(&self, reason: &str) {
+        if self.ledger.as_ref().is_some_and(|ledger| ledger.unprotected(reason)) {
+            tracing::warn!(reason, "commits are NOT protected any more: archiving was interrupted");
         }
     }
 }

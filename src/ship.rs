@@ -16,9 +16,9 @@
 //! Does not own: when to start again (`run`), what is in the archive (`archive`), the connection's set-up (`mysql`).
 //!
 //! Invariants: bytes wait in lent buffers only, so memory has a limit whatever the server sends; the durable position
-//! moves over contiguous acknowledged chunks only; the first failure of any stage ends them all and is the one reported;
-//! asked to stop, the stages empty themselves in order and nothing received is lost; the server is told that something is
-//! durable only by the commit stage's word.
+//! moves over contiguous acknowledged chunks only; the first failure of any stage between cutter and store ends them all and
+//! is the one reported; asked to stop, or left by the server, the stages empty themselves in order and nothing received is
+//! lost: nobody else may have it any more; the server is told that something is durable only by the commit stage's word.
 
 mod acknowledge;
 mod buffers;
@@ -36,6 +36,7 @@ mod seal;
 mod semi_sync;
 mod upload;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ use self::road::Stages;
 use crate::archive::{Archive, ResumePoint};
 use crate::chunk::compress::CompressOptions;
 use crate::chunk::keys::Recipients;
+use crate::clock;
 use crate::error::Result;
 use crate::mysql::RawStream;
 use crate::mysql::dump::EventPart;
@@ -138,28 +140,64 @@ pub struct Voyage {
     pub progress: Arc<Progress>,
     /// The order to stop in good order.
     pub stop: CancellationToken,
+    /// Set when the server sends no more, and what has come is still on its way.
+    pub lost: CancellationToken,
     /// Shared with the guard, where semi-synchronous replication is wanted.
     pub semi_sync: Option<Arc<SemiSync>>,
     /// What commits wait for, instead of the store.
     pub spool: Option<Arc<Spool>>,
 }
 
+/// How long what was received of a server that is gone may take on its way to the store. Then it is given up: the next
+/// generation asks the server for it again.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+
 /// Ships until it is told to stop or to turn (`Ok`), has reached `until` (`Ok`), or a stage fails.
 ///
 /// # Errors
-/// The first failure. Whatever was acknowledged before it is durable.
+/// The first failure. Whatever was acknowledged before it is durable; behind the server's failure so is, within
+/// [`DRAIN_LIMIT`], whatever was received.
 pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
     voyage.progress.set_reached((0, 0));
-    let (mut stages, told) = (Stages::default(), CancellationToken::new());
-    let (chunks, pieces) = road::build(options, &voyage, &told, &mut stages)?;
-    let Voyage { stream, until, progress, stop, semi_sync, .. } = voyage;
+    let (mut road, told) = (Stages::default(), CancellationToken::new());
+    let (chunks, pieces) = road::build(options, &voyage, &told, &mut road)?;
+    let Voyage { stream, until, progress, stop, lost, semi_sync, .. } = voyage;
     let RawStream { stream, leftover, .. } = stream;
     let (socket, back) = tokio::io::split(stream);
+    let (mut ends, unheard) = (Stages::default(), CancellationToken::new());
     if let Some(semi_sync) = semi_sync.clone().filter(|semi_sync| semi_sync.is_replica) {
-        stages.start("acknowledge", acknowledge::run(back, semi_sync, told));
+        ends.start("acknowledge", acknowledge::run(back, semi_sync, told, unheard.clone()));
     }
     let options = options.clone();
-    let receive = receive::Receive { options, socket, leftover, chunks, pieces, until, progress, stop, semi_sync };
-    stages.start("receive", receive::run(receive));
-    stages.join().await
+    let orders = receive::Orders { stop, lost, unheard };
+    let receive = receive::Receive { options, socket, leftover, chunks, pieces, until, progress, orders, semi_sync };
+    ends.start("receive", receive::run(receive));
+    through(ends, road).await
+}
+
+/// A failure on the road ends everything at once. One at the server's end ends what comes; what has come goes its way.
+async fn through(ends: Stages, road: Stages) -> Result<()> {
+    let (mut ends, mut road) = (pin!(ends.join()), pin!(road.join()));
+    let left = tokio::select! {
+        biased;
+        stored = &mut road => {
+            stored?;
+            return ends.await;
+        }
+        left = &mut ends => left,
+    };
+    let Err(error) = left else { return road.await };
+    match clock::with_timeout(DRAIN_LIMIT, road).await {
+        Some(Ok(())) => {}
+        Some(Err(other)) => {
+            tracing::warn!(error = %other.chain(), "what was received of the server last could not be stored: it is asked for again");
+        }
+        None => {
+            let limit = DRAIN_LIMIT.as_secs();
+            tracing::warn!(
+                "what was received of the server last is not stored within {limit} s: it is asked for again"
+            );
+        }
+    }
+    Err(error)
 }

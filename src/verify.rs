@@ -192,7 +192,6 @@ pub async fn verify(
     };
     for server in servers {
         report.servers = report.servers.saturating_add(1);
-        let recorded: Vec<GapRecord> = records.iter().filter(|gap| gap.goes_on_with == server).cloned().collect();
         let mut before: Option<FileState> = None;
         for incarnation in archive.incarnations(&server).await? {
             // What an interrupted `prune` has left of a file goes with the next one.
@@ -201,7 +200,7 @@ pub async fn verify(
                 continue;
             }
             let mark = report.mark();
-            let look = Look { archive, manner: scope.manner, keys, on_bytes, recorded: &recorded };
+            let look = Look { archive, manner: scope.manner, keys, on_bytes, recorded: &records };
             if let Some(state) = look.file(&file, before.as_ref(), &mut report).await? {
                 before = Some(state);
             }
@@ -222,7 +221,7 @@ struct Look<'a> {
     manner: Manner,
     keys: Option<&'a Identities>,
     on_bytes: OnBytes<'a>,
-    /// The breaks of the server.
+    /// The breaks.
     recorded: &'a [GapRecord],
 }
 

@@ -52,12 +52,18 @@ pub struct GapRecord {
     pub problem: String,
     /// The server that was archived until then.
     pub server: ServerUuid,
-    /// Where that archive ends.
+    /// Where that archive ends: before its first hole, if it has one.
     pub ends: Position,
+    /// When the file in which it ends was begun, as the file says, seconds since 1970; `None`: recorded before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_created_s: Option<u32>,
     /// The server that is archived from then on.
     pub goes_on_with: ServerUuid,
     /// Where archiving begins anew.
     pub goes_on_at: Position,
+    /// When that file was begun, as `ends_created_s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on_created_s: Option<u32>,
     /// Transactions of the new history that nobody has archived and that the server no longer has; `None`: without GTIDs
     /// nobody can tell.
     pub missing: Option<GtidSet>,
@@ -85,15 +91,41 @@ impl GapRecord {
     }
 
     /// Whether it tells why bytes of a server's file are missing from here on: archiving ended here, or before, and went on
-    /// behind.
+    /// behind. A chunk that was on its way may land behind the record, so the hole may begin later than was seen.
     pub fn explains_hole(&self, server: &ServerUuid, incarnation: &Incarnation, from: u64) -> bool {
         let at = Position { file: incarnation.file.clone(), offset: from };
         let begun_us = u64::from(incarnation.created_s).saturating_mul(1_000_000);
-        let inside = self.kind == BreakKind::Purged
-            && at.file.base() == self.ends.file.base()
-            && self.ends <= at
-            && at < self.goes_on_at;
-        self.server == *server && begun_us <= self.at_us && (self.ends == at || inside)
+        if self.server != *server || begun_us > self.at_us {
+            return false;
+        }
+        match (self.ends_created_s, self.goes_on_created_s) {
+            (Some(ends), Some(goes_on)) => self.left_behind(incarnation, &at, ends, goes_on),
+            _ => self.ends == at || (self.kind == BreakKind::Purged && self.is_between(&at)),
+        }
+    }
+
+    /// Whether nothing can be archived any more at this place, the files being told apart by when they were begun. Behind a
+    /// reset the names come again, so it takes both.
+    fn left_behind(&self, incarnation: &Incarnation, at: &Position, ends_s: u32, goes_on_s: u32) -> bool {
+        if at.file == self.ends.file {
+            let is_there = match self.kind {
+                // The server may come back, and go on in that file.
+                BreakKind::Failover => *at == self.ends,
+                BreakKind::Purged | BreakKind::Reset | BreakKind::LostTail => *at >= self.ends,
+            };
+            return is_there && incarnation.created_s == ends_s;
+        }
+        let is_later = at.file.base() == self.ends.file.base() && *at > self.ends && incarnation.created_s >= ends_s;
+        is_later
+            && match self.kind {
+                BreakKind::Purged => self.is_between(at) && incarnation.created_s <= goes_on_s,
+                BreakKind::Reset | BreakKind::LostTail => incarnation.created_s < goes_on_s,
+                BreakKind::Failover => false,
+            }
+    }
+
+    fn is_between(&self, at: &Position) -> bool {
+        at.file.base() == self.ends.file.base() && self.ends <= *at && *at < self.goes_on_at
     }
 
     /// Whether it tells why a file does not join the one before it.
@@ -158,8 +190,10 @@ mod tests {
             problem: String::new(),
             server: ServerUuid(uuid::Uuid::nil()),
             ends: position.clone(),
+            ends_created_s: None,
             goes_on_with: ServerUuid(uuid::Uuid::nil()),
             goes_on_at: position,
+            goes_on_created_s: None,
             missing: set(missing),
             lost: set(lost),
         }
@@ -191,5 +225,36 @@ mod tests {
         assert!(!explains(BreakKind::Purged, "c.000004", 4), "another name, another history");
         // Behind a reset the same names come again.
         assert!(explains(BreakKind::Reset, "b.000003", 500) && !explains(BreakKind::Reset, "b.000004", 0));
+    }
+
+    #[test]
+    fn files_of_one_name_are_told_apart_by_when_they_were_begun() {
+        use BreakKind::{Failover, LostTail, Purged, Reset};
+        let name = |name: &str| crate::position::BinlogFile::new(name).unwrap();
+        let mut gap = record(Purged, Some(""), Some(""));
+        gap.at_us = 100_000_000;
+        gap.ends = Position { file: name("b.000003"), offset: 500 };
+        gap.goes_on_at = Position { file: name("b.000007"), offset: 4 };
+        (gap.ends_created_s, gap.goes_on_created_s) = (Some(30), Some(70));
+        let mut explained = |file: &str, created_s: u32, from: u64| {
+            let kinds = [Purged, Reset, LostTail, Failover].into_iter();
+            let incarnation = Incarnation { file: name(file), created_s };
+            let told = kinds.filter(|kind| {
+                gap.kind = *kind;
+                gap.explains_hole(&gap.server, &incarnation, from)
+            });
+            told.map(BreakKind::as_str).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(explained("b.000003", 30, 499), "");
+        assert_eq!(explained("b.000003", 30, 500), "purged reset lost_tail failover");
+        assert_eq!(explained("b.000003", 30, 501), "purged reset lost_tail", "a chunk has landed since");
+        assert_eq!(explained("b.000003", 80, 501), "", "the name came again");
+        assert_eq!(explained("b.000003", 20, 501), "", "and was there before");
+        assert_eq!(explained("b.000004", 40, 0), "purged reset lost_tail");
+        assert_eq!(explained("b.000004", 20, 0), "");
+        assert_eq!(explained("b.000008", 60, 9), "reset lost_tail");
+        assert_eq!(explained("b.000006", 70, 0), "purged", "nothing tells in one second, but a purge renames nothing");
+        assert_eq!(explained("b.000008", 80, 9), "");
+        assert_eq!(explained("c.000004", 40, 0), "");
     }
 }

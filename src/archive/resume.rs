@@ -31,6 +31,8 @@ pub struct ResumeInFile {
     pub since_start: GtidSet,
     /// How the file ends, if `end` is its end.
     pub closes: Option<Close>,
+    /// Whether something of the file stands behind a hole at `end`.
+    pub torn: bool,
 }
 
 impl ResumeInFile {
@@ -172,6 +174,7 @@ impl Place<'_> {
                 previous: GtidSet::new(),
                 since_start: GtidSet::new(),
                 closes: None,
+                torn: false,
             }),
         }
     }
@@ -234,5 +237,6 @@ fn inside(file: &FileState) -> ResumeInFile {
         since_start: executed.minus(&previous),
         previous,
         closes: last.and_then(|meta| meta.closes.clone()),
+        torn: !file.holes().is_empty(),
     }
 }

@@ -15,6 +15,8 @@
 //! earlier one is taken, so a transaction may come twice into the archive, and none is left out; a server that shares no
 //! history with the archive is refused unless it is meant.
 
+mod another;
+
 use tokio::io::AsyncReadExt;
 
 use super::PROGRAM;
@@ -53,13 +55,6 @@ pub(super) struct Scene<'a> {
     pub(super) by_gtid: bool,
 }
 
-/// What is archived of the server written last, if that is another one.
-struct Elsewhere {
-    server: ServerUuid,
-    inside: ResumeInFile,
-    high_commit: CommitTime,
-}
-
 impl Scene<'_> {
     /// Chooses. `broken` is why the last try to go on in the server's own files failed, if it did.
     ///
@@ -71,7 +66,7 @@ impl Scene<'_> {
         let elsewhere = if own.inside.is_none() { self.elsewhere(own.high_commit).await? } else { None };
         // Asked behind the listing: whatever another agent has archived by then, the server must have.
         let binlogs = Binlogs::ask(self.asked).await?;
-        let beginning = match (own.inside.clone(), elsewhere) {
+        let mut beginning = match (own.inside.clone(), elsewhere) {
             (None, Some(elsewhere)) => self.on_another(elsewhere, &binlogs).await?,
             (None, None) => {
                 let (start, _) = choose_first(places, &binlogs.logs, self.agent.start, &binlogs.end, self.by_gtid)?;
@@ -97,6 +92,9 @@ impl Scene<'_> {
                 }
             }
         };
+        if let Some(gap) = beginning.gap.as_mut().filter(|gap| gap.goes_on_created_s.is_none()) {
+            gap.goes_on_created_s = Some(self.created(&gap.goes_on_at.file).await?);
+        }
         if beginning.anew {
             self.still_oldest(&binlogs).await?;
         }
@@ -180,35 +178,27 @@ impl Scene<'_> {
         else {
             return Ok(None);
         };
-        let Some(inside) = first_end(passed) else { return Ok(None) };
+        let known = self.archive.gaps().await?;
+        let is_told = |inside: &ResumeInFile| {
+            let mut purges = known.iter().filter(|known| known.kind == BreakKind::Purged);
+            purges.any(|purge| purge.explains_hole(&self.server, &inside.incarnation, inside.end))
+        };
+        let Some(inside) = ends(passed).find(|inside| !is_told(inside)) else { return Ok(None) };
         let problem = format!(
             "{} was purged while it was archived only up to {}, and a part of what came behind that is archived",
             inside.incarnation.file, inside.end
         );
         let gap = self.record(BreakKind::Purged, problem, (self.server, inside), start, None, None);
-        let mut gap = GapRecord { goes_on_at: Position { file: run.first.file.clone(), offset: FIRST_EVENT }, ..gap };
-        if self.archive.gaps().await?.iter().any(|known| known.is_of(&gap)) {
-            return Ok(None);
-        }
+        let mut gap = GapRecord {
+            goes_on_at: Position { file: run.first.file.clone(), offset: FIRST_EVENT },
+            goes_on_created_s: Some(run.first.created_s),
+            ..gap
+        };
         if self.by_gtid {
             gap.missing = Some(run.before.minus(&self.archived().await?));
             gap.lost = Some(GtidSet::new());
         }
         Ok(Some(gap))
-    }
-
-    /// The archived end of another server that was written later than `own`.
-    async fn elsewhere(&self, own: CommitTime) -> Result<Option<Elsewhere>> {
-        let mut latest: Option<Elsewhere> = None;
-        for server in self.archive.servers().await?.into_iter().filter(|server| *server != self.server) {
-            let place = self.archive.resume_points(&server).await?.pop().unwrap_or_default();
-            let Some(inside) = place.inside else { continue };
-            let high_commit = place.high_commit;
-            if latest.as_ref().is_none_or(|latest| high_commit > latest.high_commit) {
-                latest = Some(Elsewhere { server, inside, high_commit });
-            }
-        }
-        Ok(latest.filter(|latest| own.is_none() || latest.high_commit > own))
     }
 
     /// What was executed before a file: as it says itself, and together with what is in no file at all.
@@ -226,23 +216,6 @@ impl Scene<'_> {
             all.union_with(&archived_at(&self.archive.resume_points(&server).await?));
         }
         Ok(all)
-    }
-
-    /// A known server takes over again: what another had committed meanwhile and this one never got is lost.
-    async fn came_back(&mut self, own: CommitTime, start: &Start) -> Result<Option<GapRecord>> {
-        // A replica lags: what it lacks is on its way. And where no failover is expected, the other is archived beside this one.
-        if !self.by_gtid || !self.agent.failover || self.facts.read_only == Some(true) {
-            return Ok(None);
-        }
-        let Some(elsewhere) = self.elsewhere(own).await? else { return Ok(None) };
-        let lost = self.lacking(&elsewhere.inside.executed()).await?;
-        if lost.is_empty() {
-            return Ok(None);
-        }
-        let problem =
-            format!("{} takes over again without transactions of {}: {}", self.server, elsewhere.server, lost.shown());
-        let from = (elsewhere.server, &elsewhere.inside);
-        Ok(Some(self.record(BreakKind::Failover, problem, from, start, Some(GtidSet::new()), Some(lost))))
     }
 
     /// The server's own files do not go on where the archive ends.
@@ -278,7 +251,7 @@ impl Scene<'_> {
         let high_commit = if purged { own.high_commit } else { CommitTime::NONE };
         let start = anew(file.clone(), high_commit);
         // What stands behind a hole is archived in vain.
-        let ends = first_end(places).unwrap_or(inside);
+        let ends = ends(places).next().unwrap_or(inside);
         if !self.by_gtid {
             let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
             let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, None, None);
@@ -363,72 +336,6 @@ impl Scene<'_> {
             .unwrap_or_else(|| Err(unsaid(file, &format!("nothing came for {limit:?}"))))
     }
 
-    /// Another server than the archived one: by GTID, or not at all.
-    async fn on_another(&mut self, last: Elsewhere, binlogs: &Binlogs) -> Result<Beginning> {
-        let archived = last.inside.executed();
-        let lost = self.lacking(&archived).await?;
-        let all = self.archived().await?;
-        let (file, previous, missing) = self.newest_inside(&all, binlogs).await?;
-        // A replica lags: what it lacks is on its way.
-        let lags = self.facts.read_only == Some(true);
-        let shares = self.by_gtid && lost.count() < archived.count();
-        let proven = shares && missing.is_empty() && (lost.is_empty() || lags);
-        if !(proven || self.agent.adopt || (shares && self.agent.failover)) {
-            return Err(self.refused(&last, &lost, &missing));
-        }
-        let start = Start { before: self.by_gtid.then_some(previous), ..anew(file.clone(), CommitTime::NONE) };
-        if proven {
-            tracing::warn!(
-                was = %last.server, server = %self.server, %file,
-                "another server takes the archived one's place; it has everything that is archived, and archiving goes on without a gap"
-            );
-            return Ok(Beginning { start, anew: true, gap: None });
-        }
-        let words = |set: &GtidSet| if set.is_empty() { "nothing".to_owned() } else { set.shown() };
-        let problem = format!(
-            "{} takes the place of {}; archived, but never executed by it: {}; executed before its oldest binlog and archived of nobody: {}",
-            self.server,
-            last.server,
-            words(&lost),
-            words(&missing)
-        );
-        let (missing, lost) = if self.by_gtid { (Some(missing), Some(lost)) } else { (None, None) };
-        let gap = self.record(BreakKind::Failover, problem, (last.server, &last.inside), &start, missing, lost);
-        Ok(Beginning { start, anew: true, gap: Some(gap) })
-    }
-
-    /// The newest file that begins inside of what is archived, or the oldest; what it says was executed before it, and
-    /// what is missing there.
-    async fn newest_inside(&mut self, archived: &GtidSet, binlogs: &Binlogs) -> Result<(BinlogFile, GtidSet, GtidSet)> {
-        let (mut previous, mut missing) = (GtidSet::new(), GtidSet::new());
-        let mut chosen = None;
-        for log in binlogs.logs.iter().rev() {
-            chosen = Some(parse_file(&log.name)?);
-            if self.by_gtid {
-                let before;
-                (previous, before) = self.before(&log.name).await?;
-                missing = before.minus(archived);
-                if missing.is_empty() {
-                    break;
-                }
-            }
-        }
-        Ok((chosen.ok_or_else(|| Error::new(Kind::Unfit, "the server lists no binlog"))?, previous, missing))
-    }
-
-    fn refused(&self, last: &Elsewhere, lost: &GtidSet, missing: &GtidSet) -> Error {
-        let mut why = String::new();
-        if self.by_gtid && !lost.is_empty() {
-            why.push_str(&format!("; it has never executed transactions that are archived: {}", lost.shown()));
-        }
-        if self.by_gtid && !missing.is_empty() {
-            why.push_str(&format!("; it no longer has transactions that are not archived: {}", missing.shown()));
-        }
-        let url = self.archive.store().url();
-        Error::new(Kind::Diverged, format!("the archive at {url} is of server {}, this one is {}{why}", last.server, self.server))
-            .hint("correct source.url or archive.url; if the server really takes the other's place, run once with --adopt; source.failover = true accepts whoever shares the archived history")
-    }
-
     fn record(
         &self,
         kind: BreakKind,
@@ -446,8 +353,11 @@ impl Scene<'_> {
             problem,
             server,
             ends: Position { file: inside.incarnation.file.clone(), offset: inside.end },
+            ends_created_s: Some(inside.incarnation.created_s),
             goes_on_with: self.server,
             goes_on_at: Position { file: start.file.clone(), offset: start.position },
+            // Asked in the end, of whatever is chosen.
+            goes_on_created_s: None,
             missing,
             lost,
         }
@@ -459,9 +369,9 @@ fn unsaid(file: &BinlogFile, why: &str) -> Error {
     Error::new(Kind::Unreachable, format!("the server does not say when {file} was begun: {why}"))
 }
 
-/// The archived end before the first hole.
-fn first_end(places: &[ResumePoint]) -> Option<&ResumeInFile> {
-    places.iter().filter_map(|place| place.inside.as_ref()).find(|inside| inside.end > 0)
+/// The archived ends: before each hole, and the newest.
+fn ends(places: &[ResumePoint]) -> impl Iterator<Item = &ResumeInFile> {
+    places.iter().filter_map(|place| place.inside.as_ref()).filter(|inside| inside.end > 0)
 }
 
 /// From a file's first byte, knowing nothing of what was before it.

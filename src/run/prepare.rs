@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::anew::{Beginning, Scene};
 use super::guard::Guard;
 use super::spool::Stored;
@@ -125,7 +127,8 @@ impl Agent {
             recipients: recipients.clone(),
             until: until.clone(),
             progress: Arc::clone(&self.progress),
-            stop: self.stop.clone(),
+            stop: self.stop.child_token(),
+            lost: CancellationToken::new(),
             semi_sync,
             spool: self.keeper.spool().filter(|_| self.options.semi_sync.mode == SemiSyncMode::Spool),
         };

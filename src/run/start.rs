@@ -216,6 +216,7 @@ mod tests {
             previous: GtidSet::new(),
             since_start: GtidSet::new(),
             closes,
+            torn: false,
         };
         ResumePoint { inside: Some(inside), follows: None, high_commit: CommitTime::NONE, run: None }
     }

@@ -13,18 +13,20 @@ use tokio_util::sync::CancellationToken;
 use super::failpoint;
 use super::semi_sync::SemiSync;
 use crate::clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::mysql::semi_sync::acknowledgement;
 use crate::mysql::stream::Stream;
 
 /// How long a few bytes may take to get into the socket before the peer is taken for dead.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// The acknowledging stage. Ends when `done` is set and nothing is due any more, or at the turn.
+/// The acknowledging stage. Ends when `done` is set and nothing is due any more, or at the turn. If the server takes nothing
+/// any more, it sets `unheard` for the receiver to end in good order, and say so.
 pub(super) async fn run(
     mut socket: WriteHalf<Stream>,
     semi_sync: Arc<SemiSync>,
     done: CancellationToken,
+    unheard: CancellationToken,
 ) -> Result<()> {
     let mut changes = semi_sync.changes();
     loop {
@@ -39,10 +41,15 @@ pub(super) async fn run(
                 socket.write_all(&packet).await?;
                 socket.flush().await
             });
-            match written.await {
-                Some(Ok(())) => {}
-                Some(Err(error)) => return Err(lost().source(error)),
-                None => return Err(lost()),
+            let why = match written.await {
+                Some(Ok(())) => None,
+                Some(Err(error)) => Some(error.to_string()),
+                None => Some(format!("not within {} s", WRITE_LIMIT.as_secs())),
+            };
+            if let Some(why) = why {
+                tracing::debug!(why, "the server takes no acknowledgement");
+                unheard.cancel();
+                return Ok(());
             }
             tracing::trace!(%position, "acknowledged");
             semi_sync.sent(position);
@@ -59,8 +66,4 @@ pub(super) async fn run(
             }
         }
     }
-}
-
-fn lost() -> Error {
-    Error::new(Kind::Unreachable, "the server takes no acknowledgement")
 }

@@ -32,6 +32,8 @@ pub(super) struct Lane {
     pub(super) waited_for: bool,
     /// Whether a chunk was open, and has been since, when reading began.
     was_open: bool,
+    /// Something came that does not fit: what is open is not to be stored.
+    refused: bool,
 }
 
 impl Lane {
@@ -42,7 +44,17 @@ impl Lane {
         to_seal: mpsc::Sender<Cut>,
         acknowledges: Option<Arc<SemiSync>>,
     ) -> Self {
-        Self { cutter, frames, frame_bytes, to_seal, acknowledges, opened: None, waited_for: false, was_open: false }
+        Self {
+            cutter,
+            frames,
+            frame_bytes,
+            to_seal,
+            acknowledges,
+            opened: None,
+            waited_for: false,
+            was_open: false,
+            refused: false,
+        }
     }
 
     /// Pieces of the stream are about to come.
@@ -72,7 +84,7 @@ impl Lane {
     }
 
     pub(super) fn accept(&mut self, part: EventPart<'_>) -> Result<()> {
-        self.cutter.accept(part)
+        self.cutter.accept(part).inspect_err(|_| self.refused = true)
     }
 
     pub(super) fn chunk_is_open(&self) -> bool {
@@ -102,7 +114,9 @@ impl Lane {
 
     /// Ends the open chunk wherever it is. `false`: the sealer is gone.
     pub(super) async fn end_chunk_here(&mut self) -> Result<bool> {
-        self.cutter.end_chunk_here()?;
+        if !self.refused {
+            self.cutter.end_chunk_here()?;
+        }
         Ok(self.hand_on().await)
     }
 

@@ -15,12 +15,12 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio_util::sync::CancellationToken;
 
-use super::ShipOptions;
 use super::changes::Follower;
 use super::failpoint;
 use super::lane::Lane;
 use super::progress::Progress;
 use super::semi_sync::SemiSync;
+use super::{DRAIN_LIMIT, ShipOptions};
 use crate::clock::{self, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::dump::{DumpItem, DumpReader};
@@ -41,8 +41,18 @@ pub(super) struct Receive {
     pub(super) pieces: Option<Lane>,
     pub(super) until: Option<Position>,
     pub(super) progress: Arc<Progress>,
-    pub(super) stop: CancellationToken,
+    pub(super) orders: Orders,
     pub(super) semi_sync: Option<Arc<SemiSync>>,
+}
+
+/// What the stage is told, and tells.
+pub(super) struct Orders {
+    /// To stop in good order.
+    pub(super) stop: CancellationToken,
+    /// Set here: the server sends no more.
+    pub(super) lost: CancellationToken,
+    /// The server takes no acknowledgement any more.
+    pub(super) unheard: CancellationToken,
 }
 
 /// Why reading paused.
@@ -56,9 +66,9 @@ enum Wake {
     Changed,
 }
 
-/// The receive and cut stages.
+/// The receive and cut stages. What has come before the server failed is cut and handed on like everything else.
 pub(super) async fn run(setup: Receive) -> Result<()> {
-    let Receive { options, socket, leftover, chunks, pieces, until, progress, stop, semi_sync } = setup;
+    let Receive { options, socket, leftover, chunks, pieces, until, progress, orders, semi_sync } = setup;
     let reader = DumpReader::new(&leftover)?;
     let is_replica = semi_sync.as_ref().is_some_and(|semi_sync| semi_sync.is_replica);
     let mut stage = ReceiveStage {
@@ -73,40 +83,12 @@ pub(super) async fn run(setup: Receive) -> Result<()> {
         cut_at: None,
         ended: false,
     };
-    let silence_max = options.heartbeat.saturating_mul(HEARTBEATS_MISSED_MAX);
-    let mut heard = clock::monotonic();
-    loop {
-        if !stage.cut_if_waited_for().await? {
-            return Ok(());
-        }
-        let flush_at = stage.chunks.opened.and_then(|opened| opened.checked_add(options.flush_interval));
-        match stage.wait(flush_at, heard.checked_add(silence_max), &stop).await? {
-            Wake::Read(bytes) => {
-                stage.progress.received(bytes);
-                stage.reader.filled(bytes);
-                if !stage.drain(clock::monotonic()).await? || stage.ended {
-                    return Ok(());
-                }
-                // Waiting for the sealer is no silence of the server's.
-                heard = clock::monotonic();
-            }
-            Wake::FlushDue => {
-                if !stage.chunks.end_chunk_soon().await? {
-                    return Ok(());
-                }
-            }
-            Wake::Changed => {}
-            Wake::PeerDead => {
-                let message =
-                    format!("nothing came from the server for {} s, not even a heartbeat", silence_max.as_secs_f32());
-                return Err(Error::new(Kind::Unreachable, message));
-            }
-            Wake::End => {
-                stage.end_here().await?;
-                return Ok(());
-            }
-        }
+    let Err(error) = stage.take_in(&options, &orders).await else { return Ok(()) };
+    orders.lost.cancel();
+    if let Some(Err(other)) = clock::with_timeout(DRAIN_LIMIT, stage.end_here()).await {
+        tracing::debug!(error = %other.chain(), "the open chunk is not cut");
     }
+    Err(error)
 }
 
 struct ReceiveStage {
@@ -124,12 +106,47 @@ struct ReceiveStage {
 }
 
 impl ReceiveStage {
-    async fn wait(
-        &mut self,
-        flush_at: Option<Instant>,
-        dead_at: Option<Instant>,
-        stop: &CancellationToken,
-    ) -> Result<Wake> {
+    /// Reads until the end is reached or ordered, or a sealer is gone, which says itself why.
+    async fn take_in(&mut self, options: &ShipOptions, orders: &Orders) -> Result<()> {
+        let silence_max = options.heartbeat.saturating_mul(HEARTBEATS_MISSED_MAX);
+        let mut heard = clock::monotonic();
+        loop {
+            if !self.cut_if_waited_for().await? {
+                return Ok(());
+            }
+            let flush_at = self.chunks.opened.and_then(|opened| opened.checked_add(options.flush_interval));
+            match self.wait(flush_at, heard.checked_add(silence_max), orders).await? {
+                Wake::Read(bytes) => {
+                    self.progress.received(bytes);
+                    self.reader.filled(bytes);
+                    if !self.drain(clock::monotonic()).await? || self.ended {
+                        return Ok(());
+                    }
+                    // Waiting for the sealer is no silence of the server's.
+                    heard = clock::monotonic();
+                }
+                Wake::FlushDue => {
+                    if !self.chunks.end_chunk_soon().await? {
+                        return Ok(());
+                    }
+                }
+                Wake::Changed => {}
+                Wake::PeerDead => {
+                    let message = format!(
+                        "nothing came from the server for {} s, not even a heartbeat",
+                        silence_max.as_secs_f32()
+                    );
+                    return Err(Error::new(Kind::Unreachable, message));
+                }
+                Wake::End => {
+                    self.end_here().await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn wait(&mut self, flush_at: Option<Instant>, dead_at: Option<Instant>, orders: &Orders) -> Result<Wake> {
         let until = |at: Option<Instant>| async move {
             match at {
                 Some(at) => clock::sleep_until(at).await,
@@ -152,8 +169,11 @@ impl ReceiveStage {
         };
         tokio::select! {
             biased;
-            () = stop.cancelled() => Ok(Wake::End),
+            () = orders.stop.cancelled() => Ok(Wake::End),
             () = turned => Ok(Wake::End),
+            () = orders.unheard.cancelled() => {
+                Err(Error::new(Kind::Unreachable, "the server takes no acknowledgement"))
+            }
             () = until(flush_at) => Ok(Wake::FlushDue),
             () = changed => Ok(Wake::Changed),
             () = cut_at => Ok(Wake::Changed),
@@ -191,7 +211,6 @@ impl ReceiveStage {
                     }
                 }
                 Some(DumpItem::End) => {
-                    self.end_here().await?;
                     return Err(Error::new(
                         Kind::Unreachable,
                         "the server ended the stream (shutdown, or the thread was killed)",

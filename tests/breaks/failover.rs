@@ -15,7 +15,7 @@ use crate::support::wait_until;
 use crate::{LONG, QUICK, executed, gaps};
 
 /// An agent that knows all members.
-fn agent_of(cluster: &Cluster) -> AgentConfig {
+pub(crate) fn agent_of(cluster: &Cluster) -> AgentConfig {
     let extra = format!(
         "{QUICK}[base]\nengine = \"mysqldump\"\nmysqldump = \"{}\"\n",
         crate::lab::bin().join("mysqldump").display()

@@ -7,6 +7,7 @@
 mod cluster;
 mod cut;
 mod failover;
+mod late;
 #[path = "../restore/place.rs"]
 mod place;
 mod purged;

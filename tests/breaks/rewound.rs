@@ -55,7 +55,7 @@ fn in_the_end(config: &AgentConfig, server: &Mysqld, mut agent: Agent<'_>) {
     identical(config, server);
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }

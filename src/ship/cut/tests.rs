@@ -171,6 +171,7 @@ fn resume_after(chunks: &[(Vec<u8>, ChunkMeta)]) -> ResumePoint {
         previous: GtidSet::new(),
         since_start: last.executed.resolve(&GtidSet::new()),
         closes: last.closes.clone(),
+        torn: false,
     };
     ResumePoint { inside: Some(inside), follows: None, high_commit: last.high_commit_us, run: None }
 }
