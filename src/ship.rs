@@ -169,15 +169,19 @@ pub async fn ship(options: &ShipOptions, voyage: Voyage) -> Result<()> {
         ends.start("acknowledge", acknowledge::run(back, semi_sync, told, unheard.clone()));
     }
     let options = options.clone();
-    let orders = receive::Orders { stop, lost, unheard };
+    let orders = receive::Orders { stop, lost: lost.clone(), unheard };
     let receive = receive::Receive { options, socket, leftover, chunks, pieces, until, progress, orders, semi_sync };
     ends.start("receive", receive::run(receive));
-    through(ends, road).await
+    through(ends, road, lost).await
 }
 
 /// A failure on the road ends everything at once. One at the server's end ends what comes; what has come goes its way.
-async fn through(ends: Stages, road: Stages) -> Result<()> {
+async fn through(ends: Stages, road: Stages, lost: CancellationToken) -> Result<()> {
     let (mut ends, mut road) = (pin!(ends.join()), pin!(road.join()));
+    let mut given_up = pin!(async {
+        lost.cancelled().await;
+        clock::sleep(DRAIN_LIMIT).await;
+    });
     let left = tokio::select! {
         biased;
         stored = &mut road => {
@@ -185,19 +189,69 @@ async fn through(ends: Stages, road: Stages) -> Result<()> {
             return ends.await;
         }
         left = &mut ends => left,
+        // The receiver gives up now, too.
+        () = &mut given_up => ends.await,
     };
     let Err(error) = left else { return road.await };
-    match clock::with_timeout(DRAIN_LIMIT, road).await {
-        Some(Ok(())) => {}
-        Some(Err(other)) => {
-            tracing::warn!(error = %other.chain(), "what was received of the server last could not be stored: it is asked for again");
-        }
-        None => {
-            let limit = DRAIN_LIMIT.as_secs();
-            tracing::warn!(
-                "what was received of the server last is not stored within {limit} s: it is asked for again"
-            );
-        }
+    let why = tokio::select! {
+        biased;
+        stored = road => stored.err().map(|other| other.chain().to_string()),
+        () = given_up => Some(format!("the store has not taken it within {} s", DRAIN_LIMIT.as_secs())),
+    };
+    if let Some(why) = why {
+        tracing::warn!(why, "not all that was received of the server last is stored; it is asked for again");
     }
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+
+    /// A stage that ends so after a time.
+    async fn ends_after(seconds: u64, with: Result<()>) -> Result<()> {
+        clock::sleep(Duration::from_secs(seconds)).await;
+        with
+    }
+
+    /// Runs a stage at each end; says with what all ended, and after how many seconds.
+    async fn ended(end: (u64, Result<()>), road: (u64, Result<()>)) -> (Option<Kind>, u64) {
+        let (mut ends, mut stages, lost) = (Stages::default(), Stages::default(), CancellationToken::new());
+        let (began, told) = (clock::monotonic(), lost.clone());
+        ends.start("end", async move {
+            let left = ends_after(end.0, end.1).await;
+            if left.is_err() {
+                told.cancel();
+            }
+            left
+        });
+        stages.start("road", ends_after(road.0, road.1));
+        let ended = through(ends, stages, lost).await;
+        (ended.err().map(|error| error.kind()), began.elapsed().as_secs())
+    }
+
+    fn gone() -> Result<()> {
+        Err(Error::new(Kind::Unreachable, "the server is gone"))
+    }
+
+    fn refused() -> Result<()> {
+        Err(Error::new(Kind::Store, "the store refuses"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_received_goes_its_way_when_the_server_is_gone() {
+        assert_eq!(ended((1, gone()), (9, Ok(()))).await, (Some(Kind::Unreachable), 9));
+        assert_eq!(ended((1, gone()), (9, refused())).await, (Some(Kind::Unreachable), 9));
+        let limit = DRAIN_LIMIT.as_secs();
+        assert_eq!(ended((1, gone()), (999, Ok(()))).await, (Some(Kind::Unreachable), 1 + limit));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_on_the_road_ends_all_at_once_and_a_good_end_waits_for_all() {
+        assert_eq!(ended((9, gone()), (1, refused())).await, (Some(Kind::Store), 1));
+        assert_eq!(ended((999, Ok(())), (1, refused())).await, (Some(Kind::Store), 1));
+        assert_eq!(ended((1, Ok(())), (999, Ok(()))).await, (None, 999));
+        assert_eq!(ended((5, Ok(())), (1, Ok(()))).await, (None, 5));
+    }
 }

@@ -86,22 +86,27 @@ impl GapRecord {
 
     /// Whether it tells why a file of a server's begins without a link to another.
     pub fn explains(&self, server: &ServerUuid, incarnation: &Incarnation) -> bool {
-        let begun_us = u64::from(incarnation.created_s).saturating_mul(1_000_000);
-        self.goes_on_with == *server && self.goes_on_at.file == incarnation.file && begun_us <= self.at_us
+        self.goes_on_with == *server && self.goes_on_at.file == incarnation.file && self.is_later_than(incarnation)
     }
 
     /// Whether it tells why bytes of a server's file are missing from here on: archiving ended here, or before, and went on
     /// behind. A chunk that was on its way may land behind the record, so the hole may begin later than was seen.
     pub fn explains_hole(&self, server: &ServerUuid, incarnation: &Incarnation, from: u64) -> bool {
         let at = Position { file: incarnation.file.clone(), offset: from };
-        let begun_us = u64::from(incarnation.created_s).saturating_mul(1_000_000);
-        if self.server != *server || begun_us > self.at_us {
+        if self.server != *server {
             return false;
         }
         match (self.ends_created_s, self.goes_on_created_s) {
             (Some(ends), Some(goes_on)) => self.left_behind(incarnation, &at, ends, goes_on),
-            _ => self.ends == at || (self.kind == BreakKind::Purged && self.is_between(&at)),
+            _ => {
+                let is_there = self.ends == at || (self.kind == BreakKind::Purged && self.is_between(&at));
+                is_there && self.is_later_than(incarnation)
+            }
         }
+    }
+
+    fn is_later_than(&self, incarnation: &Incarnation) -> bool {
+        u64::from(incarnation.created_s).saturating_mul(1_000_000) <= self.at_us
     }
 
     /// Whether nothing can be archived any more at this place, the files being told apart by when they were begun. Behind a
@@ -139,17 +144,11 @@ impl GapRecord {
         }
     }
 
-    /// Whether both are of one break.
-    pub fn is_of(&self, other: &Self) -> bool {
-        let Self { kind, server, ends, goes_on_with, goes_on_at, .. } = self;
-        *kind == other.kind
-            && (server, ends, goes_on_with, goes_on_at)
-                == (&other.server, &other.ends, &other.goes_on_with, &other.goes_on_at)
-    }
-
     /// Whether both tell the same.
     fn repeats(&self, other: &Self) -> bool {
-        self.is_of(other) && (&self.missing, &self.lost) == (&other.missing, &other.lost)
+        let Self { kind, server, ends, goes_on_with, goes_on_at, missing, lost, .. } = self;
+        (kind, server, ends, goes_on_with) == (&other.kind, &other.server, &other.ends, &other.goes_on_with)
+            && (goes_on_at, missing, lost) == (&other.goes_on_at, &other.missing, &other.lost)
     }
 }
 
