@@ -2,10 +2,22 @@
 
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt as _};
+
 use super::{Archive, BaseManifest, FileChunks};
 use crate::chunk::{ChunkMeta, Link};
 use crate::error::Result;
 use crate::position::{ByteRange, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
+
+/// Files that are looked at at a time: a store may be far away.
+const FILES_AT_A_TIME: usize = 8;
+
+/// A file's chunks, and what the first and the last contiguous one say.
+struct Ends {
+    chunks: FileChunks,
+    first: Option<ChunkMeta>,
+    last: Option<ChunkMeta>,
+}
 
 /// How a file joins the one archived before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,19 +186,38 @@ impl Archive {
         Ok(histories)
     }
 
-    /// Reads a server's history: one listing and two headers a file.
+    /// Reads a server's history: one listing and two headers a file, some files at a time.
     pub async fn history(&self, server: &ServerUuid) -> Result<History> {
+        let incarnations = self.incarnations(server).await?;
+        Ok(History { server: *server, files: self.file_states(server, &incarnations).await? })
+    }
+
+    /// Reads what stands in a row of files.
+    pub(super) async fn file_states(
+        &self,
+        server: &ServerUuid,
+        incarnations: &[Incarnation],
+    ) -> Result<Vec<FileState>> {
+        let looks = stream::iter(incarnations).map(|incarnation| async move {
+            let chunks = self.chunks(server, incarnation).await?;
+            self.ends_of(chunks).await
+        });
+        let mut looks = looks.buffered(FILES_AT_A_TIME);
         let mut files: Vec<FileState> = Vec::new();
-        for incarnation in self.incarnations(server).await? {
-            let chunks = self.chunks(server, &incarnation).await?;
-            let state = self.file_state_of(chunks, files.last()).await?;
+        while let Some(ends) = looks.next().await {
+            let state = self.joined(ends?, files.last()).await?;
             files.push(state);
         }
-        Ok(History { server: *server, files })
+        Ok(files)
     }
 
     /// What a file's first and last chunks say, and how it joins the file before it.
     pub async fn file_state_of(&self, chunks: FileChunks, before: Option<&FileState>) -> Result<FileState> {
+        let ends = self.ends_of(chunks).await?;
+        self.joined(ends, before).await
+    }
+
+    async fn ends_of(&self, chunks: FileChunks) -> Result<Ends> {
         let first = match chunks.first() {
             Some(chunk) => Some(self.meta(chunk).await?),
             None => None,
@@ -197,6 +228,10 @@ impl Archive {
             Some(chunk) => Some(self.meta(chunk).await?),
             None => None,
         };
+        Ok(Ends { chunks, first, last })
+    }
+
+    async fn joined(&self, Ends { chunks, first, last }: Ends, before: Option<&FileState>) -> Result<FileState> {
         let seam = match &first {
             None if self.is_pruned(&chunks.server, &chunks.incarnation).await? => Seam::Remains,
             None => Seam::Unknown,

@@ -124,11 +124,7 @@ impl Archive {
     pub async fn resume_points(&self, server: &ServerUuid) -> Result<Vec<ResumePoint>> {
         let incarnations = self.incarnations(server).await?;
         let from = incarnations.len().saturating_sub(LOOK_BACK_FILES);
-        let mut files: Vec<FileState> = Vec::new();
-        for incarnation in incarnations.get(from..).unwrap_or(&[]) {
-            let chunks = self.chunks(server, incarnation).await?;
-            files.push(self.file_state_of(chunks, files.last()).await?);
-        }
+        let files = self.file_states(server, incarnations.get(from..).unwrap_or(&[])).await?;
         let high_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
         let run = |first: usize| {
             let first = files.get(first)?;

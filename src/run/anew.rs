@@ -273,7 +273,9 @@ impl Scene<'_> {
                 ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit, run: None };
             return Ok(Beginning { start: Start { from, ..start }, anew: true, gap: None });
         }
-        let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, Some(missing), Some(lost));
+        // So nobody knows whether anything is missing, either.
+        let missing = (!purged || !before.is_empty()).then_some(missing);
+        let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, missing, Some(lost));
         Ok(Beginning { start, anew: true, gap: Some(gap) })
     }
 

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
+use serde_json::Value;
+
 use crate::place::Restored;
 use crate::s3;
 use crate::scene::{last_gtid, orders, shop_with};
-use crate::support::agent::AgentConfig;
+use crate::support::agent::{AgentConfig, PASSWORD};
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
 use crate::support::wait_until;
@@ -86,6 +88,30 @@ fn a_hole_that_the_server_can_fill_no_more_is_a_recorded_gap_too() {
         let latest = Restored::to(&config, "latest", &[]);
         assert_eq!(latest.sql("CHECKSUM TABLE shop.orders"), server.sql("CHECKSUM TABLE shop.orders"));
     }
+}
+
+/// Behind a file that a crash has ended, on a server that has executed nothing, a reset would look just the same.
+#[test]
+fn a_purge_where_nothing_was_ever_executed_is_a_loss_for_all_that_anybody_knows() {
+    let mut server = Mysqld::start("purged-nothing", &[]);
+    server.create_agent_user("binvault", PASSWORD);
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    let config = AgentConfig::with_extra(&server, QUICK);
+    config.archive_now();
+    server.kill();
+    server.start_again(&[]);
+    let (newest, _) = server.position();
+    server.sql(&format!("PURGE BINARY LOGS TO '{newest}'"));
+    let mut agent = config.spawn();
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    agent.terminate();
+    assert_eq!(
+        (&gap["kind"], &gap["missing"], &gap["is_loss"]),
+        (&"purged".into(), &Value::Null, &true.into()),
+        "{gap}"
+    );
+    let text = config.ok(&["status", "--offline"]);
+    assert!(text.contains("BREAK") && text.contains("NO BASE BACKUP BEHIND IT"), "{text}");
 }
 
 #[test]

@@ -176,15 +176,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether everything from a base backup to the head's end is archived, and in one and the same epoch.
+    /// Whether everything from a base backup to the head's end is archived, and in one and the same epoch, and the files say so:
+    /// behind one that a crash has ended, before anything was ever executed, a reset would look the same.
     fn leads(&self, base: &BaseManifest) -> bool {
         let coordinates = &base.coordinates;
         let begin = coordinates.incarnation().and_then(|incarnation| self.server.incarnation(&incarnation));
         let Some(begin) = begin.filter(|begin| *begin <= self.end.0) else { return false };
         let files = &self.server.files;
         let whole = |index: usize| {
-            let covered = self.shelf.covered(&files[index]);
-            covered > 0 && (index == self.end.0 || covered == files[index].written.bytes.len() as u64)
+            let (file, covered) = (&files[index], self.shelf.covered(&files[index]));
+            let is_told = || file.says_so || !self.server.state_at(index, file.kept).is_empty();
+            covered > 0 && (index == self.end.0 || (covered == file.written.bytes.len() as u64 && is_told()))
         };
         coordinates.by_gtid()
             && files[begin].epoch == files[self.end.0].epoch
