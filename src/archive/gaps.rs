@@ -177,6 +177,7 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::memory::MemoryStore;
 
     fn record(kind: BreakKind, missing: Option<&str>, lost: Option<&str>) -> GapRecord {
         let position = Position { file: crate::position::BinlogFile::new("b.000001").unwrap(), offset: 4 };
@@ -255,5 +256,21 @@ mod tests {
         assert_eq!(explained("b.000006", 70, 0), "purged", "nothing tells in one second, but a purge renames nothing");
         assert_eq!(explained("b.000008", 80, 9), "");
         assert_eq!(explained("c.000004", 40, 0), "");
+    }
+
+    #[tokio::test]
+    async fn two_agents_that_find_a_break_in_one_microsecond_both_keep_it() {
+        let archive = Archive::open(std::sync::Arc::new(MemoryStore::new()), true).await.unwrap();
+        let [mine, same, other] = ["main", "main", "another"].map(|agent| {
+            let mut gap = record(BreakKind::Reset, Some(""), Some(""));
+            gap.agent = agent.into();
+            gap
+        });
+        assert!(archive.put_gap(&mine).await.unwrap());
+        assert!(!archive.put_gap(&same).await.unwrap(), "no news");
+        // As if neither had seen the other's yet.
+        archive.put_record(FOLDER, other.at_us, &other).await.unwrap();
+        archive.put_record(FOLDER, other.at_us, &other).await.unwrap();
+        assert_eq!(archive.gaps().await.unwrap(), [mine, other]);
     }
 }

@@ -11,26 +11,45 @@ use serde::de::DeserializeOwned;
 use super::Archive;
 use crate::error::{Context, Error, Result};
 use crate::position::CommitTime;
-use crate::store::{self, ListDepth, ObjectMeta, StoreErrorKind};
+use crate::store::{self, ListDepth, ObjectMeta, Put, StoreErrorKind};
 
 /// Largest record, in bytes.
 const BYTES_MAX: u64 = 4 << 20;
 /// Records read at a time.
 const READS: usize = 8;
+/// Names that are tried for a record.
+const NAMES_TRIED: usize = 16;
 /// Newest records that are read.
 const RECORDS_MAX: usize = 1000;
 /// Most objects listed.
 const ENTRIES_MAX: usize = 1 << 20;
 
 impl Archive {
-    /// Keeps a record of a moment, microseconds since 1970. `folder` ends in `/`.
+    /// Keeps a record of a moment, microseconds since 1970. `folder` ends in `/`. Where another one of that very moment is,
+    /// from another agent, it gets the name of the next.
     pub(super) async fn put_record(&self, folder: &str, at_us: u64, record: &impl Serialize) -> Result<()> {
-        let key = super::key(format!("{folder}{}.json", CommitTime::from_micros(at_us)))?;
         let mut json =
             serde_json::to_vec_pretty(record).map_err(|error| Error::failed("write a record").source(error))?;
         json.push(b'\n');
-        self.store().put_new(&key, Bytes::from(json)).await.map_err(Error::from).context(|| format!("store {key}"))?;
-        Ok(())
+        let json = Bytes::from(json);
+        for name_us in (at_us..=u64::MAX).take(NAMES_TRIED) {
+            let key = super::key(format!("{folder}{}.json", CommitTime::from_micros(name_us)))?;
+            let what = || format!("store {key}");
+            match self.store().put_new(&key, json.clone()).await {
+                Ok(Put::Created) => return Ok(()),
+                Ok(Put::AlreadyThere) => {}
+                Err(error) if error.kind == StoreErrorKind::Corrupt => {}
+                Err(error) => return Err(Error::from(error)).context(what),
+            }
+            // It may be this one, stored by a try whose answer was lost.
+            match store::get_all(self.store().as_ref(), &key, BYTES_MAX).await {
+                Ok(there) if there == json => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind == StoreErrorKind::Corrupt => {}
+                Err(error) => return Err(Error::from(error)).context(what),
+            }
+        }
+        Err(Error::failed(format!("{folder} has {NAMES_TRIED} records of {} already", CommitTime::from_micros(at_us))))
     }
 
     /// The records of a folder, oldest first; of very many the newest thousand.
