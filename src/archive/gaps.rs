@@ -123,7 +123,7 @@ impl GapRecord {
         let is_later = at.file.base() == self.ends.file.base() && *at > self.ends && incarnation.created_s >= ends_s;
         is_later
             && match self.kind {
-                BreakKind::Purged => self.is_between(at) && incarnation.created_s <= goes_on_s,
+                BreakKind::Purged => *at < self.goes_on_at && incarnation.created_s <= goes_on_s,
                 BreakKind::Reset | BreakKind::LostTail => incarnation.created_s < goes_on_s,
                 BreakKind::Failover => false,
             }
