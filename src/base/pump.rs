@@ -1,14 +1,13 @@
 //! From a backup's bytes to parts in the store: read, compress, seal, upload, each while the next is on its way.
 //!
-//! Invariants: nothing touches a disk; in memory are a part's compressed bytes, those of the parts being sealed and
-//! stored (at most `uploads`, one of them twice), and two frames, in buffers that go round; only the very last part
-//! says that it is the last.
+//! Invariants: nothing touches a disk; in memory are the compressed frames of the part being filled, the parts being
+//! sealed and stored (at most `uploads`, each once: a frame leaves when it is sealed), and two raw frames, in buffers that
+//! go round; only the very last part says that it is the last.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,8 +22,10 @@ use crate::error::{Context, Error, Result};
 
 /// Raw bytes of a frame; fewer if a part shall be smaller.
 const FRAME_BYTES: usize = 1 << 20;
-/// Room for a header and the cipher's tags, above the compressed bytes.
-const SEAL_ROOM_BYTES: usize = 64 << 10;
+/// Room for headers and the cipher's tags, above the compressed bytes.
+const ROOM_BYTES: usize = 64 << 10;
+/// Buffers kept for their next use: the frames of a part that was sealed are not needed before the next is half full.
+const IDLE_MAX: usize = 2;
 
 /// Where the parts go.
 pub(super) struct Pump<'a> {
@@ -41,16 +42,13 @@ pub(super) struct Pump<'a> {
 struct Worker {
     compressor: Compressor,
     raw: Vec<u8>,
-    frame: Vec<u8>,
 }
 
-/// Buffers for a part's bytes. They are made with room for a whole part, and come back when dropped: buffers that grow,
-/// or are made and freed on many threads, leave an allocator with several times what is in use.
+/// Buffers of one size. They are made with all their room, and come back when dropped: buffers that grow, or are made and
+/// freed on many threads, leave an allocator with several times what is in use.
 struct Buffers {
     idle: Mutex<Vec<Vec<u8>>>,
     room: usize,
-    /// One part is sealed at a time: only then it is in memory twice.
-    sealing: Semaphore,
 }
 
 /// One of them.
@@ -60,11 +58,10 @@ struct Buffer {
 }
 
 impl Buffers {
-    /// For parts of so many unpacked bytes.
-    fn new(part_bytes: u64) -> Arc<Self> {
-        let part = usize::try_from(part_bytes).unwrap_or(usize::MAX).saturating_add(FRAME_BYTES);
-        let room = part.saturating_add(part / 256).saturating_add(SEAL_ROOM_BYTES);
-        Arc::new(Self { idle: Mutex::new(Vec::new()), room, sealing: Semaphore::new(1) })
+    /// For so many bytes that no compressor can shrink.
+    fn new(raw_bytes: usize) -> Arc<Self> {
+        let room = raw_bytes.saturating_add(raw_bytes / 256).saturating_add(ROOM_BYTES);
+        Arc::new(Self { idle: Mutex::new(Vec::new()), room })
     }
 
     fn lend(self: &Arc<Self>) -> Buffer {
@@ -77,7 +74,10 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        self.home.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        let mut idle = self.home.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(bytes);
+        }
     }
 }
 
@@ -92,7 +92,7 @@ struct Open {
     number: u32,
     offset: u64,
     raw_bytes: u64,
-    frames: Buffer,
+    frames: Vec<Buffer>,
 }
 
 impl Pump<'_> {
@@ -102,15 +102,15 @@ impl Pump<'_> {
     /// Those of the backup, of sealing and of the store. Parts that were stored stay; without a manifest they are no
     /// backup.
     pub(super) async fn run(&self, from: &mut dyn Running) -> Result<Stored, Trouble> {
-        let worker = || {
-            Ok::<_, Error>(Worker { compressor: Compressor::new(self.compress)?, raw: Vec::new(), frame: Vec::new() })
-        };
+        let worker = || Ok::<_, Error>(Worker { compressor: Compressor::new(self.compress)?, raw: Vec::new() });
         let mut idle = vec![worker()?, worker()?];
-        let mut working: Option<JoinHandle<Result<Worker>>> = None;
-        let frame_bytes = usize::try_from(self.part_bytes).unwrap_or(FRAME_BYTES).clamp(1, FRAME_BYTES);
+        let mut working: Option<JoinHandle<Result<(Worker, Buffer)>>> = None;
+        let part_bytes = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
+        let frame_bytes = part_bytes.clamp(1, FRAME_BYTES);
         let mut flights = Flights::default();
-        let buffers = Buffers::new(self.part_bytes);
-        let mut open = Open { number: 1, offset: 0, raw_bytes: 0, frames: buffers.lend() };
+        // The last frame of a part may reach behind its end.
+        let (frames, objects) = (Buffers::new(frame_bytes), Buffers::new(part_bytes.saturating_add(frame_bytes)));
+        let mut open = Open { number: 1, offset: 0, raw_bytes: 0, frames: Vec::new() };
         loop {
             let Some(mut worker) = idle.pop() else { return Err(Error::failed("no compressor is idle").into()) };
             fill(from, &mut worker.raw, frame_bytes).await?;
@@ -126,21 +126,22 @@ impl Pump<'_> {
             // A full part waits for the next bytes, or for their absence: only then is it known whether it is the last.
             if ended || open.raw_bytes >= self.part_bytes {
                 flights.make_room(self.uploads).await?;
-                let next = self.next_after(&open, buffers.lend())?;
+                let next = self.next_after(&open)?;
                 let full = std::mem::replace(&mut open, next);
-                flights.flying.push_back(self.seal_and_store(full, ended));
+                flights.flying.push_back(self.seal_and_store(full, ended, objects.lend()));
             }
             if ended {
                 return Ok(flights.land().await?);
             }
+            let mut frame = frames.lend();
             working = Some(tokio::task::spawn_blocking(move || {
-                worker.compressor.frame(&worker.raw, &mut worker.frame)?;
-                Ok(worker)
+                worker.compressor.frame(&worker.raw, &mut frame.bytes)?;
+                Ok((worker, frame))
             }));
         }
     }
 
-    fn next_after(&self, part: &Open, frames: Buffer) -> Result<Open> {
+    fn next_after(&self, part: &Open) -> Result<Open> {
         if part.number >= PARTS_MAX {
             return Err(Error::failed(format!("the backup has more than {PARTS_MAX} parts"))
                 .definite()
@@ -150,12 +151,12 @@ impl Pump<'_> {
             number: part.number.saturating_add(1),
             offset: part.offset.saturating_add(part.raw_bytes),
             raw_bytes: 0,
-            frames,
+            frames: Vec::new(),
         })
     }
 
-    /// Seals a part and stores it, in the background.
-    fn seal_and_store(&self, part: Open, last: bool) -> AbortOnDropHandle<Result<BasePart>> {
+    /// Seals a part in the memory given, and stores it, in the background.
+    fn seal_and_store(&self, part: Open, last: bool, mut room: Buffer) -> AbortOnDropHandle<Result<BasePart>> {
         let meta = PartMeta {
             format: FORMAT_VERSION,
             archive: self.archive.id(),
@@ -169,16 +170,12 @@ impl Pump<'_> {
             (self.archive.clone(), Arc::clone(self.progress), self.recipients.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
             let (raw_bytes, id) = (meta.raw_bytes, meta.base.clone());
-            let buffers = Arc::clone(&part.frames.home);
-            let turn = buffers.sealing.acquire().await.map_err(|closed| Error::failed("seal a part").source(closed))?;
-            let mut room = buffers.lend();
             let sealing = tokio::task::spawn_blocking(move || {
-                let sealed = seal_part_into(&meta, &recipients, &part.frames.bytes, std::mem::take(&mut room.bytes))?;
+                let sealed = seal_part_into(&meta, &recipients, part.frames, std::mem::take(&mut room.bytes))?;
                 room.bytes = sealed.object;
                 Ok::<_, Error>((sealed.name, room))
             });
             let (name, sealed) = sealing.await.map_err(broke_down)??;
-            drop(turn);
             let object = name.to_string();
             let key = part_key(&id, &object)?;
             let stored_bytes = sealed.bytes.len() as u64;
@@ -207,9 +204,9 @@ async fn fill(from: &mut dyn Running, raw: &mut Vec<u8>, bytes: usize) -> Result
 }
 
 /// Takes a compressed frame into the open part.
-async fn collect(done: JoinHandle<Result<Worker>>, open: &mut Open) -> Result<Worker> {
-    let worker = done.await.map_err(broke_down)??;
-    open.frames.bytes.extend_from_slice(&worker.frame);
+async fn collect(done: JoinHandle<Result<(Worker, Buffer)>>, open: &mut Open) -> Result<Worker> {
+    let (worker, frame) = done.await.map_err(broke_down)??;
+    open.frames.push(frame);
     open.raw_bytes = open.raw_bytes.saturating_add(worker.raw.len() as u64);
     Ok(worker)
 }

@@ -46,13 +46,13 @@ impl age::Identity for Picker {
     }
 }
 
-/// Encrypts zstd frames to the recipients, with `body` in a stanza `tag` of the header, into `object` (cleared first,
-/// so that its memory can be used again).
+/// Encrypts zstd frames, `bytes` in all, to the recipients, with `body` in a stanza `tag` of the header, into `object`
+/// (cleared first, so that its memory can be used again). Each item is dropped as soon as it is in.
 pub(super) fn wrap(
     tag: &'static str,
     body: &[u8],
     recipients: &Recipients,
-    frames: &[u8],
+    (frames, bytes): (impl IntoIterator<Item = impl AsRef<[u8]>>, usize),
     mut object: Vec<u8>,
 ) -> Result<Vec<u8>> {
     let stanza = OurStanza { tag, body };
@@ -61,10 +61,12 @@ pub(super) fn wrap(
         .map_err(|error| Error::failed("prepare encryption").source(error))?;
     object.clear();
     // Header, 16 bytes of nonce, and 16 bytes of tag for each 64 KiB.
-    object.reserve(frames.len().saturating_add(frames.len() / 4096).saturating_add(body.len() * 2 + 1024));
+    object.reserve(bytes.saturating_add(bytes / 4096).saturating_add(body.len() * 2 + 1024));
     let failed = |error: io::Error| Error::failed("encrypt").source(error);
     let mut writer = encryptor.wrap_output(object).map_err(failed)?;
-    writer.write_all(frames).map_err(failed)?;
+    for frame in frames {
+        writer.write_all(frame.as_ref()).map_err(failed)?;
+    }
     writer.finish().map_err(failed)
 }
 

@@ -123,17 +123,24 @@ pub struct SealedPart {
 /// # Errors
 /// If the metadata is impossible or encryption fails.
 pub fn seal_part(meta: &PartMeta, recipients: &Recipients, frames: &[u8]) -> Result<SealedPart> {
-    seal_part_into(meta, recipients, frames, Vec::new())
+    seal_part_into(meta, recipients, vec![frames], Vec::new())
 }
 
-/// As [`seal_part`], into `object` (cleared first, so that its memory can be used again).
+/// As [`seal_part`], into `object` (cleared first, so that its memory can be used again). Each frame is dropped as soon
+/// as it is in the object: the part is never in memory twice.
 ///
 /// # Errors
 /// As [`seal_part`].
-pub fn seal_part_into(meta: &PartMeta, recipients: &Recipients, frames: &[u8], object: Vec<u8>) -> Result<SealedPart> {
+pub fn seal_part_into(
+    meta: &PartMeta,
+    recipients: &Recipients,
+    frames: Vec<impl AsRef<[u8]>>,
+    object: Vec<u8>,
+) -> Result<SealedPart> {
     let json = meta.encode()?;
     PartMeta::decode(&json)?;
-    let object = envelope::wrap(STANZA_TAG, &json, recipients, frames, object)?;
+    let bytes = frames.iter().map(|frame| frame.as_ref().len()).fold(0, usize::saturating_add);
+    let object = envelope::wrap(STANZA_TAG, &json, recipients, (frames, bytes), object)?;
     let name = PartName { number: meta.number, digest: digest_hex(&object) };
     Ok(SealedPart { name, object })
 }

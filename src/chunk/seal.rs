@@ -23,7 +23,7 @@ pub struct Sealed {
 /// If the metadata is impossible or encryption fails.
 pub fn seal(meta: &ChunkMeta, recipients: &Recipients, frames: &[u8], object: Vec<u8>) -> Result<Sealed> {
     let range = meta.range()?;
-    let object = envelope::wrap(STANZA_TAG, &meta.encode()?, recipients, frames, object)?;
+    let object = envelope::wrap(STANZA_TAG, &meta.encode()?, recipients, ([frames], frames.len()), object)?;
     let name = ChunkName {
         server: meta.server,
         incarnation: meta.incarnation(),

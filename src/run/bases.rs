@@ -30,7 +30,7 @@ const LOOK_AGAIN_MAX_MS: u64 = 60_000;
 /// Longest sleep at a time: the wall clock may be set meanwhile.
 const NAP: Duration = Duration::from_secs(30);
 /// Parts on their way at a time. Archiving goes on beside it, and a store that hangs leaves both with all that they may hold.
-const UPLOADS_MAX: usize = 2;
+const UPLOADS: usize = 1;
 /// Between two tries to take one behind a gap, microseconds.
 const GAP_PAUSE_US: u64 = 600_000_000;
 
@@ -116,7 +116,7 @@ impl Keeping<'_> {
             recipients: self.options.recipients.clone(),
             options: base,
             compress: self.options.ship.compress,
-            uploads: self.options.ship.uploads.min(UPLOADS_MAX),
+            uploads: UPLOADS,
         };
         job.take(&Arc::new(Progress::default()), self.stop).await.map(drop)
     }

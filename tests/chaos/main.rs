@@ -73,7 +73,8 @@ fn configs(dice: &mut Dice, server: &Mysqld, s3: &s3::Server, wires: [&Wire; 2])
          [base]\nengine = \"clone\"\nschedule = \"0 0 1 1 *\"\n"
     );
     let through = s3.settings().replace(&s3.endpoint, &format!("http://127.0.0.1:{}", to_store.port()));
-    let config = AgentConfig::with(server, &url, &(through + &more));
+    let mut config = AgentConfig::with(server, &url, &(through + &more));
+    config.as_a_service();
     config.edit(&format!(":{}\"", server.port()), &format!(":{}\"", to_server.port()));
     let tls = dice.pick(&["disabled", "required"]);
     config.source(&format!("heartbeat = \"1s\"\nconnect_timeout = \"3s\"\ntls = \"{tls}\""));

@@ -27,7 +27,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 /// No command through the wires takes longer: it may have to read all of the archive, over and over.
 const COMMAND_LIMIT: Duration = Duration::from_secs(1_200);
 
-/// What an agent may have resident at most, while it takes a clone.
+/// What an agent may have resident at most, started as the service starts it, while it takes a clone.
 pub(crate) const RESIDENT_MAX: u64 = 96 << 20;
 
 /// Descriptors that an agent may have open: some thirty at work, and connections to a store and a server that hang.

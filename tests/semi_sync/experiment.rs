@@ -14,6 +14,7 @@ use crate::support::wait_until;
 use binvault::clock;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -52,6 +53,22 @@ fn archived(config: &AgentConfig) -> BTreeSet<(u64, u64)> {
     rows
 }
 
+/// Every file below a folder, with its size; none where there is no folder.
+fn files_below(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut files = Vec::new();
+    for entry in entries.map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(format!("{} {}", path.display(), entry.metadata().map_or(0, |meta| meta.len())));
+        }
+    }
+    files.sort();
+    files
+}
+
 /// What one round came to.
 struct Outcome {
     /// Commits went on without protection before the end: the agent had said so, and the round proves nothing.
@@ -85,6 +102,7 @@ fn round(mode: &str, flush: Duration) -> Outcome {
     let end = clock::monotonic();
     // A machine that stalls for longer than the agent's `wait_limit` makes it leave.
     let lapsed = mode != "off" && agent.log().contains("commits are NOT protected any more");
+    let log = agent.log_path();
     if mode == "off" {
         // On the same host: an agent that lives a moment longer stores what it has received.
         agent.kill();
@@ -97,6 +115,7 @@ fn round(mode: &str, flush: Duration) -> Outcome {
     }
     drop(server);
     let returned = clients.stop();
+    let spooled = files_below(&config.dir().join("spool"));
     store.switches.delay_ms.store(0, Ordering::SeqCst);
     if mode == "spool" {
         // It outlives the database's host.
@@ -104,6 +123,13 @@ fn round(mode: &str, flush: Duration) -> Outcome {
     }
     let archived = archived(&config);
     let lost: Vec<_> = returned.iter().filter(|(row, _)| !archived.contains(row)).collect();
+    if mode != "off" && !lost.is_empty() {
+        // What tells a loss of ours from a round that proves nothing.
+        println!("lost: {:?}\nthe agent's log:", lost.iter().map(|(row, _)| row).collect::<Vec<_>>());
+        println!("{}", std::fs::read_to_string(log).unwrap_or_default());
+        println!("what was in the spool:\n{}", spooled.join("\n"));
+        println!("the archive now:\n{}{}", config.ok(&["list"]), config.ok(&["status", "--offline"]));
+    }
     let oldest_lost = lost.iter().map(|(_, returned)| end.saturating_duration_since(returned.at)).max();
     Outcome {
         lapsed,

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// Bytes of a block.
 pub(super) const BLOCK_BYTES: usize = 1 << 20;
 /// Blocks in memory.
-const BLOCKS: usize = 8;
+const BLOCKS: usize = 4;
 
 /// What both ends share.
 struct Shared {

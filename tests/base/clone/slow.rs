@@ -27,7 +27,8 @@ fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
     bulk(&server, 13_000);
     let (proxy, store) = (Proxy::start(&server), s3::Server::start());
     let settings = format!("{}[base]\nengine = \"clone\"\n", store.settings());
-    let config = AgentConfig::with(&server, &format!("s3://{}/x", s3::BUCKET), &settings);
+    let mut config = AgentConfig::with(&server, &format!("s3://{}/x", s3::BUCKET), &settings);
+    config.as_a_service();
     proxy.before(&config, &server);
     proxy.hold_at(super::proxy::FILE_COPY);
     let mut agent = config.spawn_with(&["-v", "base"]);
