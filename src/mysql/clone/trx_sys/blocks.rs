@@ -2,11 +2,16 @@
 //!
 //! A block has a head of 12 bytes (number, bytes used, first record, epoch) and a checksum of 4 behind it. A file has a
 //! header of four blocks. The last block comes a second time, as it was when the snapshot was complete.
+//!
+//! Encrypted is all but the head, AES-256-CBC, each block by itself: first as much as fits the cipher's blocks (496 bytes);
+//! then, for the 4 that are left, the last 32 bytes *again* (seen on 9.7: only so the checksum, which is of the block in
+//! clear, fits).
 
 use std::collections::VecDeque;
 
 use aws_lc_rs::cipher::{AES_256, DecryptingKey, DecryptionContext, UnboundCipherKey};
 use aws_lc_rs::iv::FixedLength;
+use crc_fast::crc32_iscsi;
 
 use crate::error::{Error, Result};
 use crate::mysql::clone::descriptor::Secret;
@@ -25,6 +30,10 @@ const ENCRYPTED: u16 = 0x8000;
 const WAITING_MAX: usize = (8 << 20) / BLOCK_BYTES;
 /// AES in blocks: 16 bytes of the initialisation vector are used.
 const IV_BYTES: usize = 16;
+/// What was encrypted a second time.
+const TAIL_BYTES: usize = 2 * IV_BYTES;
+/// In the checksum's place with `innodb_log_checksums = OFF`.
+const NO_CHECKSUM: u32 = 0xdead_beef;
 
 /// The content of a block.
 #[derive(Debug)]
@@ -86,27 +95,49 @@ impl Blocks {
     /// The content of the encrypted blocks.
     ///
     /// # Errors
-    /// If there are some and there is no secret, or the library refuses it.
+    /// If there are some and there is no secret, or the library refuses it. [`crate::error::Kind::Corrupt`] if one does
+    /// not fit its checksum then.
     pub(super) fn decrypted(self, secret: Option<&Secret>) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         if self.waiting.is_empty() {
             return Ok(out);
         }
         let secret = secret.ok_or_else(|| Error::corrupt("the donor's redo is encrypted, and its key did not come"))?;
-        let refused = |_| Error::failed("the key of the donor's redo cannot be used");
         let key = UnboundCipherKey::new(&AES_256, &secret.key).and_then(DecryptingKey::cbc).map_err(refused)?;
         let iv = secret.iv.first_chunk::<IV_BYTES>().copied().unwrap_or_default();
         for mut block in self.waiting {
-            let encrypted = used(&block) & ENCRYPTED != 0;
-            let Some(body) = block.get_mut(HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES) else { continue };
-            if encrypted {
-                let context = DecryptionContext::Iv128(FixedLength::from(iv));
-                key.decrypt(body, context).map_err(refused)?;
+            if used(&block) & ENCRYPTED != 0 {
+                decrypt(&mut block, &key, iv)?;
             }
             out.extend_from_slice(content(&block));
         }
         Ok(out)
     }
+}
+
+/// Makes of an encrypted block one in clear.
+fn decrypt(block: &mut [u8; BLOCK_BYTES], key: &DecryptingKey, iv: [u8; IV_BYTES]) -> Result<()> {
+    let apply = |bytes: &mut [u8]| {
+        key.decrypt(bytes, DecryptionContext::Iv128(FixedLength::from(iv))).map(drop).map_err(refused)
+    };
+    if let Some(tail) = block.last_chunk_mut::<TAIL_BYTES>() {
+        apply(tail)?;
+    }
+    if let Some(body) = block.get_mut(HEAD_BYTES..HEAD_BYTES + CONTENT_BYTES) {
+        apply(body)?;
+    }
+    let [_, _, _, _, high, ..] = block;
+    *high &= !ENCRYPTED.to_be_bytes()[0];
+    let [covered @ .., a, b, c, d] = &*block;
+    let sum = u32::from_be_bytes([*a, *b, *c, *d]);
+    if sum == NO_CHECKSUM || sum == crc32_iscsi(covered) {
+        return Ok(());
+    }
+    Err(Error::corrupt("a block of the donor's encrypted redo does not fit its checksum when it is decrypted"))
+}
+
+fn refused(_: aws_lc_rs::error::Unspecified) -> Error {
+    Error::failed("the key of the donor's redo cannot be used")
 }
 
 fn used(block: &[u8; BLOCK_BYTES]) -> u16 {

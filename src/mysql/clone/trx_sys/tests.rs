@@ -5,6 +5,7 @@ use aws_lc_rs::iv::FixedLength;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::Kind;
 
 const PAGE_BYTES: u32 = 16_384;
 const AT: u16 = 15_422;
@@ -119,40 +120,63 @@ proptest! {
     }
 }
 
+/// As a donor encrypts its redo.
+fn encrypted(blocks: &[[u8; 512]], secret: &Secret) -> Vec<[u8; 512]> {
+    let key = EncryptingKey::cbc(UnboundCipherKey::new(&AES_256, &secret.key).unwrap()).unwrap();
+    let encrypt = |bytes: &mut [u8]| {
+        let iv = *secret.iv.first_chunk::<16>().unwrap();
+        key.less_safe_encrypt(bytes, EncryptionContext::Iv128(FixedLength::from(iv))).unwrap();
+    };
+    let mut blocks = blocks.to_vec();
+    for block in &mut blocks {
+        let sum = crc_fast::crc32_iscsi(&block[..508]);
+        block[508..].copy_from_slice(&sum.to_be_bytes());
+        block[4] |= 0x80;
+        encrypt(&mut block[12..508]);
+        encrypt(&mut block[480..]);
+    }
+    blocks
+}
+
 #[test]
 fn encrypted_redo_is_read_with_its_key() {
     let secret = Secret { key: [3; 32], iv: [4; 32] };
-    let key = EncryptingKey::cbc(UnboundCipherKey::new(&AES_256, &secret.key).unwrap()).unwrap();
     let log = [vec![1; 700], name("binlog.000002"), four(4, 0), four(8, 4321), vec![1; 700]].concat();
-    let mut blocks = blocks(&log);
-    for block in &mut blocks {
-        block[4] |= 0x80;
-        let context = EncryptionContext::Iv128(FixedLength::from([4_u8; 16]));
-        key.less_safe_encrypt(&mut block[12..508], context).unwrap();
-    }
+    let blocks = encrypted(&blocks(&log), &secret);
     assert_eq!(scan(None, &blocks, 2, Some(&secret)).in_redo, [position("binlog.000002", 4321)]);
     let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
     scanner.redo(0, 2048, blocks.as_flattened());
     assert!(scanner.is_encrypted());
     assert!(scanner.finish(None).is_err());
+    let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
+    scanner.redo(0, 2048, blocks.as_flattened());
+    let other = scanner.finish(Some(&Secret { key: [5; 32], iv: [4; 32] })).unwrap_err();
+    assert_eq!(other.kind(), Kind::Corrupt, "{other}");
+}
+
+/// Blocks of a real server's redo, behind their key: one note ends in the last bytes of a block, and its repetition goes on
+/// in the next one.
+#[test]
+fn a_real_servers_encrypted_redo_is_read_to_the_end_of_each_block() {
+    let (key, rest) = include_bytes!("encrypted-9.7.bin").split_first_chunk::<32>().unwrap();
+    let (iv, redo) = rest.split_first_chunk::<32>().unwrap();
+    let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
+    scanner.page(&page("binlog.000001", 0, 4));
+    scanner.redo(0, 2048, redo);
+    let found = scanner.finish(Some(&Secret { key: *key, iv: *iv })).unwrap().in_redo;
+    assert_eq!(found, [position("binlog.000001", 10_946_171), position("binlog.000001", 10_946_171)]);
 }
 
 /// Seen on 9.7: the last block's second coming is in clear, though all the others are encrypted.
 #[test]
 fn a_last_block_in_clear_stays_the_last() {
     let secret = Secret { key: [3; 32], iv: [4; 32] };
-    let key = EncryptingKey::cbc(UnboundCipherKey::new(&AES_256, &secret.key).unwrap()).unwrap();
     // The last note begins in the last block but one, and ends in the last.
     let first = [name("binlog.000002"), four(8, 4321)].concat();
     let filler = vec![1; 3 * blocks::CONTENT_BYTES - first.len() - 3];
     let log = [first, filler, four(8, 5555)].concat();
     let clear = blocks(&log);
-    let mut hidden = clear.clone();
-    for block in &mut hidden {
-        block[4] |= 0x80;
-        let context = EncryptionContext::Iv128(FixedLength::from([4_u8; 16]));
-        key.less_safe_encrypt(&mut block[12..508], context).unwrap();
-    }
+    let hidden = encrypted(&clear, &secret);
     let mut scanner = PositionScanner::new(PAGE_BYTES).unwrap();
     scanner.redo(0, 2048, hidden.as_flattened());
     scanner.redo(0, 2048 + 512 * (clear.len() as u64 - 1), &clear[clear.len() - 1]);
