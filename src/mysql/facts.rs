@@ -355,6 +355,15 @@ pub async fn binlog_status(connection: &mut Connection) -> Result<Option<BinlogS
     }))
 }
 
+/// How many RESET statements the server has run since it was started, of whatever kind; 0 if it does not say.
+///
+/// # Errors
+/// Those of [`Connection::query`].
+pub async fn resets(connection: &mut Connection) -> Result<u64> {
+    let rows = connection.query("SHOW GLOBAL STATUS LIKE 'Com\\_reset'").await?;
+    Ok(rows.first().and_then(|row| row.get_at(1)?.parse().ok()).unwrap_or(0))
+}
+
 /// One line of `SHOW REPLICAS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {

@@ -18,7 +18,7 @@ use super::{Agent, PROGRAM, RunOptions, watch};
 use crate::archive::{Archive, ResumeInFile};
 use crate::config::SemiSyncMode;
 use crate::error::{Error, Result};
-use crate::mysql::facts::{BinaryLog, ServerFacts, purged_gtids};
+use crate::mysql::facts::{ServerFacts, purged_gtids};
 use crate::mysql::members::primary;
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
@@ -116,7 +116,7 @@ impl Agent {
             semi_sync = request.semi_sync, %server, version = %facts.version, %file, position, tls, server_id = request.server_id,
             replica_uuid = %request.replica_uuid, archive = %archive.store().url(), "{word}"
         );
-        let watch = self.watch(&archive, asked, &source, &facts, server, binlogs.logs);
+        let watch = self.watch(&archive, asked, &source, &facts, server, binlogs);
         let voyage = Voyage {
             stream,
             server,
@@ -142,7 +142,7 @@ impl Agent {
         source: &SourceOptions,
         facts: &ServerFacts,
         server: ServerUuid,
-        logs: Vec<BinaryLog>,
+        binlogs: Binlogs,
     ) -> watch::Watch {
         watch::Watch {
             archive: archive.clone(),
@@ -158,7 +158,8 @@ impl Agent {
             sight: Arc::clone(&self.sight),
             expiry_s: facts.expiry_s(),
             purge: self.options.upkeep.purge,
-            logs,
+            logs: binlogs.logs,
+            resets: binlogs.resets,
             keeper: Arc::clone(&self.keeper),
             stored: Stored::new(Arc::clone(&self.keeper)),
             answer: None,

@@ -4,7 +4,7 @@
 
 use super::PROGRAM;
 use crate::error::{Error, Kind, Result};
-use crate::mysql::facts::{BinaryLog, ServerFacts, binary_logs, binlog_status};
+use crate::mysql::facts::{BinaryLog, ServerFacts, binary_logs, binlog_status, resets};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, Position, ServerUuid};
 
@@ -19,15 +19,18 @@ pub(super) struct Survey {
 pub(super) struct Binlogs {
     pub(super) logs: Vec<BinaryLog>,
     pub(super) end: Position,
+    /// How often it was reset until then, as far as it counts.
+    pub(super) resets: u64,
 }
 
 impl Binlogs {
     pub(super) async fn ask(asked: &mut Connection) -> Result<Self> {
+        let resets = resets(asked).await?;
         let logs = binary_logs(asked).await?;
         let status = binlog_status(asked).await?.ok_or_else(|| {
             Error::new(Kind::Unfit, "the server has no current binlog").hint("start mysqld with --log-bin")
         })?;
-        Ok(Self { logs, end: Position { file: parse_file(&status.file)?, offset: status.position } })
+        Ok(Self { logs, end: Position { file: parse_file(&status.file)?, offset: status.position }, resets })
     }
 }
 

@@ -17,7 +17,7 @@ use crate::chunk::FORMAT_VERSION;
 use crate::clock::{self, Instant};
 use crate::config::{AgentOptions, PurgeOptions};
 use crate::error::{Error, Kind, Result};
-use crate::mysql::facts::{BinaryLog, binary_logs, binlog_status};
+use crate::mysql::facts::{BinaryLog, binary_logs, binlog_status, resets};
 use crate::mysql::members::{primary, takes_writes};
 use crate::mysql::{Connection, SourceOptions};
 use crate::observe::Answered;
@@ -41,6 +41,8 @@ pub(super) struct Watch {
     pub(super) server_version: String,
     /// The server's binlogs, when they were last asked for.
     pub(super) logs: Vec<BinaryLog>,
+    /// How often the server had been reset when they were asked for first.
+    pub(super) resets: u64,
     /// How old one may become.
     pub(super) expiry_s: Option<u64>,
     /// What may be purged on the server.
@@ -142,6 +144,7 @@ impl Watch {
                 self.reset = Some(Error::new(Kind::Diverged, message));
             }
             self.listen(&position);
+            self.count_resets(&position).await?;
             self.show(&position, as_of_us).await?;
             self.answer = Some(Answer { position, as_of_us });
         }
@@ -186,6 +189,21 @@ impl Watch {
             }
             _ => self.silent = behind.then_some(Silence { since: now, reached, received_bytes }),
         }
+    }
+
+    /// A server that was reset and has written exactly as much as before looks as it did, and the stream stays silent. So
+    /// where nothing is to come, the server is asked how often it was reset.
+    async fn count_resets(&mut self, position: &Position) -> Result<()> {
+        let idle = self.progress.reached() == (position.file.number(), position.offset);
+        if !idle || self.reset.is_some() || planted(Bug::ResetUnnoticed) {
+            return Ok(());
+        }
+        let now = resets(&mut self.asked).await?;
+        if now != self.resets {
+            let message = "a RESET was run on the server: its binlogs are looked at anew".to_owned();
+            self.reset = Some(Error::new(Kind::Unreachable, message));
+        }
+        Ok(())
     }
 
     /// Where the source has others beside it: whether it still takes writes, or another does.

@@ -121,6 +121,26 @@ fn a_reset_that_is_outgrown_between_two_looks_is_noticed_by_the_silence() {
     reset("reset-outgrown", &[], true, true);
 }
 
+/// The same statements again: the same bytes but for times, the same GTIDs, the same size, all before the next look.
+#[test]
+fn a_reset_that_comes_to_the_same_size_is_noticed() {
+    let slow_looks = QUICK.replace("poll_interval = \"300ms\"", "poll_interval = \"5s\"");
+    let (server, config) = shop_with("reset-same", &[], &slow_looks);
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    orders(&server, &["one", "two"]);
+    let mut agent = config.spawn();
+    agent.wait_caught_up(&server);
+    let before = (server.position(), executed(&server));
+    next_second();
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    orders(&server, &["six", "ten"]);
+    assert_eq!((server.position(), executed(&server)), before, "it is not the same size");
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
+    assert_eq!(gap["kind"], "reset", "{gap}");
+    agent.wait_caught_up(&server);
+    in_the_end(&config, &server, agent);
+}
+
 #[test]
 fn a_reset_while_the_agent_is_away_begins_another_history() {
     reset("reset-away", &[], false, true);

@@ -55,6 +55,7 @@ pub(crate) fn answer(world: &World, text: &str, session: &mut Session) -> Answer
             Answer::Rows(vec!["Id", "Command"], dumps.collect())
         }
         text if text.starts_with("SHOW SESSION STATUS") => pairs(Vec::new()),
+        "SHOW GLOBAL STATUS LIKE 'Com\\_reset'" => pairs(named(&[("Com_reset", server.resets.to_string())])),
         text if text.starts_with("SHOW GLOBAL STATUS LIKE 'Rpl") => pairs(plugin_status(&server)),
         text if text.starts_with("SHOW GLOBAL VARIABLES") => {
             let mut rows = plugin_variables(world, &server);

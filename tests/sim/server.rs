@@ -83,6 +83,8 @@ pub(crate) struct Server {
     pub(crate) dumps: BTreeMap<u32, Dump>,
     pub(crate) plugin: Option<Plugin>,
     pub(crate) gtid_mode: bool,
+    /// How often it was reset.
+    pub(crate) resets: u64,
     checksums: bool,
     last_id: u64,
     next_gno: u64,
@@ -101,6 +103,7 @@ impl Server {
             dumps: BTreeMap::new(),
             plugin,
             gtid_mode,
+            resets: 0,
             checksums,
             last_id: 0,
             next_gno: 1,
@@ -257,6 +260,7 @@ impl Server {
 
     /// RESET BINARY LOGS AND GTIDS. The data stay.
     pub(crate) fn reset(&mut self, now_us: u64) {
+        self.resets += 1;
         let before = self.state();
         self.begin_anew(before, GtidSet::new(), now_us);
     }
