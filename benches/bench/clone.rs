@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::alone;
 use crate::measure::{Cost, median, whole};
-use crate::support::agent::{AgentConfig, PASSWORD, cpu_seconds, peak_rss_bytes};
+use crate::support::agent::{AgentConfig, PASSWORD, cpu_seconds, peak_rss};
 use crate::support::lab::{Mysqld, bin};
 
 /// Tables that the data is spread over.
@@ -154,7 +154,7 @@ fn by_instance(candidate: &mut Candidate, donor: &Mysqld) {
             "CLONE INSTANCE FROM 'binvault'@'127.0.0.1':{port} IDENTIFIED BY '{PASSWORD}' DATA DIRECTORY = '{}' REQUIRE NO SSL",
             dir.display()
         ));
-        Cost { wall_s: begin.elapsed().as_secs_f64(), cpu_s: cpu_seconds(pid) - before, peak_bytes: peak_rss_bytes(pid) }
+        Cost { wall_s: begin.elapsed().as_secs_f64(), cpu_s: cpu_seconds(pid) - before, peak_bytes: peak_rss(pid).expect("the process runs") }
     });
     candidate.bytes = folder_bytes(&dir);
     candidate.restored.push(start_on(&dir));

@@ -24,7 +24,7 @@ use crate::error::{Context, Error, Result};
 const FRAME_BYTES: usize = 1 << 20;
 /// Room for headers and the cipher's tags, above the compressed bytes.
 const ROOM_BYTES: usize = 64 << 10;
-/// Buffers kept for their next use: the frames of a part that was sealed are not needed before the next is half full.
+/// Buffers kept for their next use. More would stay resident beside the part that is being filled.
 const IDLE_MAX: usize = 2;
 
 /// Where the parts go.

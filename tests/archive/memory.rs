@@ -4,7 +4,7 @@
 use crate::check::{self, Overlaps};
 use crate::object_store::s3_config;
 use crate::s3;
-use crate::support::agent::{Agent, AgentConfig};
+use crate::support::agent::{Agent, AgentConfig, CLONE_RESIDENT_MAX};
 use crate::support::lab::Mysqld;
 use crate::support::oltp;
 use crate::support::wait_until;
@@ -14,9 +14,6 @@ use std::time::Duration;
 
 /// What an agent may have resident at most.
 const LIMIT_BYTES: u64 = 64 << 20;
-
-/// ... while it takes a clone.
-const CLONE_LIMIT_BYTES: u64 = 96 << 20;
 
 /// Holds the peak so far against the limit, and prints it.
 fn hold(agent: &Agent<'_>, case: &str) {
@@ -114,7 +111,7 @@ fn clones_beside_it() {
         wait_until("a base backup is taken", Duration::from_secs(180), || {
             agent.log().matches("a base backup was taken").count() >= n
         });
-        hold_to(CLONE_LIMIT_BYTES, &agent, &format!("archiving for a slow store, and {n} clones in a row"));
+        hold_to(CLONE_RESIDENT_MAX, &agent, &format!("archiving for a slow store, and {n} clones in a row"));
         // Another history begins, and needs a base backup at once.
         server.sql("RESET BINARY LOGS AND GTIDS");
         noise(&server, n);

@@ -9,12 +9,11 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::failover::agent_of;
 use crate::place::Restored;
-use crate::rewound::files_below;
 use crate::s3;
 use crate::scene::{orders, shop_at, shop_with};
 use crate::support::agent::{Agent, AgentConfig};
 use crate::support::lab::Mysqld;
-use crate::support::wait_until;
+use crate::support::{files_below, wait_until};
 use crate::{LONG, ORDERS, QUICK, executed, gaps, next_second, wait_gaps};
 
 /// Chunks taken out of an archive.

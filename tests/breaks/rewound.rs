@@ -9,7 +9,7 @@ use crate::scene::{orders, shop_with};
 use crate::support::agent::{Agent, AgentConfig};
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
-use crate::support::wait_until;
+use crate::support::{files_below, wait_until};
 use crate::{
     LONG, ORDERS, QUICK, cut, executed, gaps, next_second, remove_behind, wait_base_behind, wait_gaps, with_bases,
 };
@@ -53,11 +53,6 @@ fn in_the_end(config: &AgentConfig, server: &Mysqld, mut agent: Agent<'_>) {
     agent.terminate();
     assert_eq!(gaps(config).len(), 1);
     identical(config, server);
-}
-
-pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// A copy of the data directory as a crash at this moment would leave it.

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use crate::breaks::Breaks;
 use crate::kept::Kept;
 use crate::s3;
-use crate::support::agent::{Agent, AgentConfig};
+use crate::support::agent::{Agent, AgentConfig, CLONE_RESIDENT_MAX};
 use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 use crate::support::load::Load;
@@ -26,9 +26,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// No command through the wires takes longer: it may have to read all of the archive, over and over.
 const COMMAND_LIMIT: Duration = Duration::from_secs(1_200);
-
-/// What an agent may have resident at most, started as the service starts it, while it takes a clone.
-pub(crate) const RESIDENT_MAX: u64 = 96 << 20;
 
 /// Descriptors that an agent may have open: some thirty at work, and connections to a store and a server that hang.
 pub(crate) const DESCRIPTORS_MAX: usize = 96;
@@ -217,7 +214,7 @@ impl<'a> World<'a> {
             let descriptors = std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).map_or(0, Iterator::count);
             self.bounds.resident = self.bounds.resident.max(agent.peak_rss_bytes());
             self.bounds.descriptors = self.bounds.descriptors.max(descriptors);
-            assert!(self.bounds.resident <= RESIDENT_MAX, "{:?}: the agent is too large", self.bounds);
+            assert!(self.bounds.resident <= CLONE_RESIDENT_MAX, "{:?}: the agent is too large", self.bounds);
             assert!(self.bounds.descriptors <= DESCRIPTORS_MAX, "{:?}: too many descriptors", self.bounds);
         }
     }

@@ -1,8 +1,7 @@
 //! Large transactions within bounded memory, and archives that are not whole.
 
-use std::path::{Path, PathBuf};
-
-use crate::support::agent::AgentConfig;
+use crate::support::agent::{AgentConfig, peak_rss};
+use crate::support::files_below;
 use crate::support::lab::Mysqld;
 use crate::support::workload::named;
 use crate::{Archived, transactions};
@@ -21,7 +20,7 @@ fn a_transaction_of_300_mb_in_many_chunks_is_one_and_takes_little_memory() {
     let mut child = archived.config.command(&command).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
-        peak = peak.max(resident(child.id()));
+        peak = peak.max(peak_rss(child.id()).unwrap_or(0));
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let document = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
@@ -30,22 +29,6 @@ fn a_transaction_of_300_mb_in_many_chunks_is_one_and_takes_little_memory() {
     assert!(found[0]["bytes"].as_u64().unwrap() > 290_000_000, "{}", found[0]);
     assert_eq!((&found[0]["inserted"], &found[0]["rows_exact"]), (&39_000.into(), &true.into()));
     assert!(peak > 0 && peak < RESIDENT_BYTES_MAX, "{peak} bytes resident");
-}
-
-/// `VmHWM` of a process, 0 when it is gone.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
-/// Chunks of the archive, in the order of their names.
-fn chunks(folder: &Path, all: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { chunks(&path, all) } else { all.push(path) }
-    }
-    all.sort();
 }
 
 #[test]
@@ -58,8 +41,8 @@ fn what_is_damaged_or_missing_is_told_and_the_rest_is_found() {
     server.sql("FLUSH BINARY LOGS; DROP TABLE d.t");
     let archived = crate::archive(server);
     let whole = archived.find(&["--limit", "10000"]);
-    let mut all = Vec::new();
-    chunks(&archived.config.archive().join("chunks"), &mut all);
+    let mut all = files_below(&archived.config.archive().join("chunks"));
+    all.sort();
     assert!(all.len() > 6, "{all:?}");
     // A hole in the middle.
     let kept = std::fs::read(&all[2]).unwrap();

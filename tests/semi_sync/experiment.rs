@@ -7,14 +7,13 @@
 
 use crate::s3;
 use crate::scene::{Clients, LONG, on_s3, source, wait_protected};
-use crate::spool::with_spool;
+use crate::spool::{spool, with_spool};
 use crate::support::agent::AgentConfig;
 use crate::support::lab::tool;
-use crate::support::wait_until;
+use crate::support::{files_below, wait_until};
 use binvault::clock;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -51,22 +50,6 @@ fn archived(config: &AgentConfig) -> BTreeSet<(u64, u64)> {
     }
     std::fs::remove_dir_all(exported).unwrap();
     rows
-}
-
-/// Every file below a folder, with its size; none where there is no folder.
-fn files_below(dir: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let mut files = Vec::new();
-    for entry in entries.map(Result::unwrap) {
-        let path = entry.path();
-        if path.is_dir() {
-            files.extend(files_below(&path));
-        } else {
-            files.push(format!("{} {}", path.display(), entry.metadata().map_or(0, |meta| meta.len())));
-        }
-    }
-    files.sort();
-    files
 }
 
 /// What one round came to.
@@ -115,7 +98,7 @@ fn round(mode: &str, flush: Duration) -> Outcome {
     }
     drop(server);
     let returned = clients.stop();
-    let spooled = files_below(&config.dir().join("spool"));
+    let spooled = if mode == "spool" { files_below(&spool(&config)) } else { Vec::new() };
     store.switches.delay_ms.store(0, Ordering::SeqCst);
     if mode == "spool" {
         // It outlives the database's host.
@@ -127,7 +110,7 @@ fn round(mode: &str, flush: Duration) -> Outcome {
         // What tells a loss of ours from a round that proves nothing.
         println!("lost: {:?}\nthe agent's log:", lost.iter().map(|(row, _)| row).collect::<Vec<_>>());
         println!("{}", std::fs::read_to_string(log).unwrap_or_default());
-        println!("what was in the spool:\n{}", spooled.join("\n"));
+        println!("what was in the spool: {spooled:#?}");
         println!("the archive now:\n{}{}", config.ok(&["list"]), config.ok(&["status", "--offline"]));
     }
     let oldest_lost = lost.iter().map(|(_, returned)| end.saturating_duration_since(returned.at)).max();

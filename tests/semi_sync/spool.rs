@@ -19,7 +19,7 @@ pub(crate) fn with_spool(server: &Mysqld, store: &s3::Server, semi_sync: &str, a
     config
 }
 
-fn spool(config: &AgentConfig) -> PathBuf {
+pub(crate) fn spool(config: &AgentConfig) -> PathBuf {
     config.dir().join("spool")
 }
 

@@ -6,18 +6,8 @@ use std::time::Duration;
 use super::proxy::{PAGE_COPY, Proxy};
 use super::{archived_redo, bulk, clones, donor};
 use crate::s3;
-use crate::support::agent::{Agent, AgentConfig};
+use crate::support::agent::{AgentConfig, CLONE_RESIDENT_MAX, peak_rss};
 use crate::support::wait_until;
-
-/// What an agent may have resident at most.
-const LIMIT_BYTES: u64 = 96 << 20;
-
-/// The peak so far; `None` when it has ended.
-fn peak(agent: &Agent<'_>) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
-}
 
 #[test]
 fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
@@ -45,10 +35,10 @@ fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
     store.switches.delay_ms.store(0, Ordering::SeqCst);
     let mut most = 0;
     wait_until("the backup is taken", Duration::from_secs(120), || {
-        most = peak(&agent).unwrap_or(0).max(most);
+        most = peak_rss(agent.pid()).unwrap_or(0).max(most);
         agent.exited().is_some()
     });
     println!("peak memory: {:.1} MiB", most as f64 / f64::from(1 << 20));
     assert!(agent.exited().unwrap().success(), "{}", agent.log());
-    assert!(most <= LIMIT_BYTES, "{most} bytes resident at the peak, {LIMIT_BYTES} allowed");
+    assert!(most <= CLONE_RESIDENT_MAX, "{most} bytes resident at the peak, {CLONE_RESIDENT_MAX} allowed");
 }
