@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   engine ─► bytes ─► frames ─► parts (zstd + age) ─► store ─► … ─► coordinates proven ─► manifest
-//!   (tool)             1 MiB     16 MiB, several at a time              against the binlog     last
+//!   (tool)             1 MiB      8 MiB, several at a time              against the binlog     last
 //! ```
 //!
 //! Owns: the engines behind one seam (`engine`), what is asked of the server for them, the pump to the store, and trying
@@ -357,7 +357,7 @@ impl BaseJob {
             id,
             recipients: &self.recipients,
             compress: self.compress,
-            part_bytes: self.options.part_bytes.unwrap_or_else(|| engine.part_bytes()),
+            part_bytes: self.options.part_bytes,
             uploads: self.uploads.min(engine.uploads_max()),
             progress,
         };

@@ -100,10 +100,6 @@ impl Engine for CloneEngine {
         SETTINGS
     }
 
-    fn part_bytes(&self) -> u64 {
-        8 << 20
-    }
-
     /// Files can be such that nothing shrinks them.
     fn uploads_max(&self) -> usize {
         3

@@ -42,11 +42,6 @@ pub(super) trait Engine: Send + Sync {
         &[]
     }
 
-    /// Unpacked bytes of a part, where nothing is configured.
-    fn part_bytes(&self) -> u64 {
-        16 << 20
-    }
-
     /// The most parts on their way to the store, whatever is configured: their bytes are in memory.
     fn uploads_max(&self) -> usize {
         usize::MAX

@@ -103,8 +103,8 @@ pub struct BaseOptions {
     pub ddl: DdlRule,
     /// How long a failing backup is tried again.
     pub give_up_after: Duration,
-    /// Unpacked bytes of a part; `None`: as the engine has it.
-    pub part_bytes: Option<u64>,
+    /// Unpacked bytes of a part, from 64 KiB to 256 MiB.
+    pub part_bytes: u64,
     /// Bytes a second that are taken of the server, by the clone engine; `None`: as many as come.
     pub max_rate: Option<u64>,
     /// Where the clone engine keeps what comes faster than the store takes it.

@@ -37,8 +37,8 @@ pub struct RawBase {
     pub ddl: Option<String>,
     /// How long a failing backup is tried again.
     pub give_up_after: Span,
-    /// Unpacked bytes of a part; by the engine if left out.
-    pub part_size: Option<Size>,
+    /// Unpacked bytes of a part.
+    pub part_size: Size,
     /// Bytes a second that the clone engine takes of the server.
     pub max_rate: Option<Size>,
     /// Where the clone engine keeps what comes faster than the store takes it.
@@ -62,7 +62,7 @@ impl Default for RawBase {
             long_query: Span::seconds(10),
             ddl: None,
             give_up_after: Span::seconds(3600),
-            part_size: None,
+            part_size: Size::mebibytes(8),
             max_rate: None,
             spool_dir: "/var/tmp".into(),
             spool_max: Size::mebibytes(1024),
@@ -143,8 +143,8 @@ impl Config {
             return Err(Error::config("the engine command is chosen, but base.command.backup is not set")
                 .hint("give the command that writes a backup to stdout, in [base.command]"));
         }
-        let part_bytes = base.part_size.map(Size::get);
-        if part_bytes.is_some_and(|bytes| !(64 << 10..=256 << 20).contains(&bytes)) {
+        let part_bytes = base.part_size.get();
+        if !(64 << 10..=256 << 20).contains(&part_bytes) {
             return Err(Error::config("base.part_size must be from 64KiB to 256MiB"));
         }
         let max_rate = base.max_rate.map(Size::get);

@@ -143,7 +143,7 @@ fn base_backups() {
     let with = |text: &str| load_text(&format!("{MINIMAL}[base]\n{text}"), &[]);
     let base = with("schedule = \"@daily\"\ntime_zone = \"UTC\"\nlock_wait = \"2s\"").unwrap().base(None).unwrap();
     assert_eq!((base.engine, base.lock_wait), (None, Duration::from_secs(2)));
-    assert_eq!((base.max_rate, base.part_bytes, base.spool_max), (None, None, 1 << 30));
+    assert_eq!((base.max_rate, base.part_bytes, base.spool_max), (None, 8 << 20, 1 << 30));
     let clone = with("engine = \"clone\"\nmax_rate = \"50MiB\"\nspool_max = 0").unwrap().base(None).unwrap();
     assert_eq!((clone.engine, clone.max_rate, clone.spool_max), (Some(EngineName::Clone), Some(50 << 20), 0));
     assert_eq!(base.schedule.unwrap().next_after(1), Some(86_400_000_000));

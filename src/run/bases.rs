@@ -75,13 +75,13 @@ impl Keeping<'_> {
         let newest = newest(&archive).await?;
         let now = clock::now_us();
         let gap = archive.gaps().await?.iter().rfind(|gap| gap.is_loss()).map(|gap| gap.at_us);
-        let (due, begins) = match (behind_a_gap(gap, newest, tried_until), due(schedule, newest, tried_until, now)) {
-            (Some(at), due) if due.is_none_or(|due| at < due) => {
-                tracing::info!("a base backup is taken behind the gap, out of turn");
-                (at, at)
-            }
-            (_, Some(due)) => (due, schedule.begins(due)),
-            (_, None) => {
+        let out_of_turn = behind_a_gap(gap, newest, tried_until);
+        let in_turn = due(schedule, newest, tried_until, now);
+        let out_of_turn = out_of_turn.filter(|at| in_turn.is_none_or(|due| *at < due));
+        let (due, begins) = match (out_of_turn, in_turn) {
+            (Some(at), _) => (at, at),
+            (None, Some(due)) => (due, schedule.begins(due)),
+            (None, None) => {
                 tracing::warn!("the schedule of base backups has no next time");
                 self.stop.cancelled().await;
                 return Ok(now);
@@ -98,6 +98,9 @@ impl Keeping<'_> {
         if self::newest(&archive).await?.is_some_and(|started| started >= due) {
             tracing::info!("another agent took the base backup that was due");
             return Ok(due);
+        }
+        if out_of_turn.is_some() {
+            tracing::info!("a base backup is taken behind the gap, out of turn");
         }
         match self.take(archive).await {
             Ok(()) => self.sight.seen().bases.done(),

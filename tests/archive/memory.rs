@@ -4,8 +4,8 @@
 use crate::check::{self, Overlaps};
 use crate::object_store::s3_config;
 use crate::s3;
-use crate::support::agent::{Agent, AgentConfig, CLONE_RESIDENT_MAX};
-use crate::support::lab::Mysqld;
+use crate::support::agent::{Agent, AgentConfig, BASE_RESIDENT_MAX};
+use crate::support::lab::{self, Mysqld};
 use crate::support::oltp;
 use crate::support::wait_until;
 use crate::support::workload::{BIG, named};
@@ -95,25 +95,44 @@ fn noise(server: &Mysqld, n: usize) {
     ));
 }
 
-#[test]
-fn clones_beside_it() {
-    let server = Mysqld::start("clone-memory", &["--plugin-load-add=mysql_clone.so", "--max-binlog-size=1G"]);
+/// Four base backups in a row beside what is to be archived, all of it for a slow store and nothing to be compressed.
+fn base_backups_beside_it(engine: &str, more: &str) {
+    let name = format!("{engine}-memory");
+    let server = Mysqld::start(&name, &["--plugin-load-add=mysql_clone.so", "--max-binlog-size=1G"]);
     let store = s3::Server::start();
-    let base = "[base]\nengine = \"clone\"\nschedule = \"0 0 1 1 *\"\n";
-    let mut config = s3_config(&server, &store, "clone", base);
+    let base = format!("[base]\nengine = \"{engine}\"\nschedule = \"0 0 1 1 *\"\n{more}");
+    let mut config = s3_config(&server, &store, engine, &base);
     config.as_a_service();
     server.grant_base("binvault");
     noise(&server, 0);
-    // The server is ahead, and the store slow: the binlog and the clone wait for it side by side.
+    // The server is ahead, and the store slow: the binlog and the base backup wait for it side by side.
     store.switches.delay_ms.store(100, Ordering::SeqCst);
     let agent = config.spawn();
     for n in 1..5 {
         wait_until("a base backup is taken", Duration::from_secs(180), || {
             agent.log().matches("a base backup was taken").count() >= n
         });
-        hold_to(CLONE_RESIDENT_MAX, &agent, &format!("archiving for a slow store, and {n} clones in a row"));
+        hold_to(BASE_RESIDENT_MAX, &agent, &format!("archiving for a slow store, {n} in a row by {engine}"));
         // Another history begins, and needs a base backup at once.
         server.sql("RESET BINARY LOGS AND GTIDS");
         noise(&server, n);
     }
+}
+
+#[test]
+fn clones_beside_it() {
+    base_backups_beside_it("clone", "");
+}
+
+#[test]
+fn dumps_beside_it() {
+    let program = lab::bin().join("mysqldump");
+    base_backups_beside_it("mysqldump", &format!("mysqldump = \"{}\"\n", program.display()));
+}
+
+#[test]
+fn another_tool_beside_it() {
+    let backup = "snapshot = \"true\"\nbackup = \"head -c 100000000 /dev/urandom\"";
+    let command = format!("[base.command]\n{backup}\nrestore = \"cat\"\nrestore_into = \"server\"\n");
+    base_backups_beside_it("command", &command);
 }

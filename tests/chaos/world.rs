@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use crate::breaks::Breaks;
 use crate::kept::Kept;
 use crate::s3;
-use crate::support::agent::{Agent, AgentConfig, CLONE_RESIDENT_MAX};
+use crate::support::agent::{Agent, AgentConfig, BASE_RESIDENT_MAX};
 use crate::support::dice::Dice;
 use crate::support::lab::Mysqld;
 use crate::support::load::Load;
@@ -214,7 +214,7 @@ impl<'a> World<'a> {
             let descriptors = std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).map_or(0, Iterator::count);
             self.bounds.resident = self.bounds.resident.max(agent.peak_rss_bytes());
             self.bounds.descriptors = self.bounds.descriptors.max(descriptors);
-            assert!(self.bounds.resident <= CLONE_RESIDENT_MAX, "{:?}: the agent is too large", self.bounds);
+            assert!(self.bounds.resident <= BASE_RESIDENT_MAX, "{:?}: the agent is too large", self.bounds);
             assert!(self.bounds.descriptors <= DESCRIPTORS_MAX, "{:?}: too many descriptors", self.bounds);
         }
     }

@@ -368,8 +368,8 @@ pub fn said(out: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }
 
-/// What an agent may have resident at most, started as the service starts it, while it takes a clone: the README's promise.
-pub const CLONE_RESIDENT_MAX: u64 = 96 << 20;
+/// What an agent may have resident at most, started as the service starts it, while it takes a base backup: the README's promise.
+pub const BASE_RESIDENT_MAX: u64 = 96 << 20;
 
 /// `VmHWM` of a process; `None` when it has ended.
 pub fn peak_rss(pid: u32) -> Option<u64> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::proxy::{PAGE_COPY, Proxy};
 use super::{archived_redo, bulk, clones, donor};
 use crate::s3;
-use crate::support::agent::{AgentConfig, CLONE_RESIDENT_MAX, peak_rss};
+use crate::support::agent::{AgentConfig, BASE_RESIDENT_MAX, peak_rss};
 use crate::support::wait_until;
 
 #[test]
@@ -40,5 +40,5 @@ fn pages_are_spooled_while_the_store_is_slow_and_memory_has_a_limit() {
     });
     println!("peak memory: {:.1} MiB", most as f64 / f64::from(1 << 20));
     assert!(agent.exited().unwrap().success(), "{}", agent.log());
-    assert!(most <= CLONE_RESIDENT_MAX, "{most} bytes resident at the peak, {CLONE_RESIDENT_MAX} allowed");
+    assert!(most <= BASE_RESIDENT_MAX, "{most} bytes resident at the peak, {BASE_RESIDENT_MAX} allowed");
 }
