@@ -1,6 +1,6 @@
 //! Servers, files and chunks, as the listing shows them.
 
-use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, Link, OBJECT_BYTES_MAX, read_header};
+use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, OBJECT_BYTES_MAX, read_header};
 use crate::error::{Context, Error, Result};
 use crate::position::{ByteRange, CommitTime, Incarnation, ServerUuid};
 use crate::store::{self, Key, ListDepth, ObjectMeta};
@@ -59,26 +59,38 @@ impl FileChunks {
     }
 }
 
-/// Whether the times of files, by which they are sorted, tell the order in which they were written: numbers go up then. Where
-/// one does not, or a name comes again, the server was reset, or its clock was set back: then the links tell.
+/// Whether the times of files, by which they are sorted, may tell the order in which they were written: numbers go up then.
+/// Where one does not, or a name comes again, the server was reset, or its clock was set back: then the links tell, and the
+/// records of breaks.
 fn times_tell(files: &[Incarnation]) -> bool {
     files.is_sorted_by(|earlier, later| earlier.file < later.file)
 }
 
-/// Each file behind the one that it follows, if that is there; else in the order given. None is lost.
-fn behind_links(files: Vec<(Incarnation, Option<Link>)>) -> Vec<Incarnation> {
-    let before = |file: &Incarnation, link: &Option<Link>| {
-        link.as_ref().is_some_and(|link| link.file == file.file && link.created_s == file.created_s)
-    };
-    let is_root = |link: &Option<Link>| !files.iter().any(|(file, _)| before(file, link));
+/// A file, and what tells where it belongs.
+struct Placed {
+    file: Incarnation,
+    /// The file that it follows, as it says itself.
+    follows: Option<Incarnation>,
+    /// The file in which archiving had ended when it was begun with this one, as a record of a break says.
+    broke_off: Option<Incarnation>,
+}
+
+/// Each file behind the one that it follows, or, behind a break, behind all that goes on from where archiving had ended; else
+/// in the order given. None is lost.
+fn in_order(files: &[Placed]) -> Vec<Incarnation> {
+    let is_there = |wanted: &Option<Incarnation>| files.iter().any(|placed| Some(&placed.file) == wanted.as_ref());
+    let is_root = |placed: &&Placed| !is_there(&placed.follows) && !is_there(&placed.broke_off);
     let mut out: Vec<Incarnation> = Vec::with_capacity(files.len());
-    // The next to be taken is the last; links that lead round leave no root, and are taken in the end as they come.
-    let mut next: Vec<&Incarnation> = files.iter().rev().map(|(file, _)| file).collect();
-    next.extend(files.iter().rev().filter(|(_, link)| is_root(link)).map(|(file, _)| file));
+    // The next to be taken is the last; what leads round leaves no root, and is taken in the end as it comes.
+    let mut next: Vec<&Incarnation> = files.iter().rev().map(|placed| &placed.file).collect();
+    next.extend(files.iter().rev().filter(is_root).map(|placed| &placed.file));
     while let Some(file) = next.pop() {
         if !out.contains(file) {
             out.push(file.clone());
-            next.extend(files.iter().rev().filter(|(_, link)| before(file, link)).map(|(follower, _)| follower));
+            let is_it = |wanted: &Option<Incarnation>| wanted.as_ref() == Some(file);
+            let behind = |placed: &&Placed| !is_there(&placed.follows) && is_it(&placed.broke_off);
+            next.extend(files.iter().rev().filter(behind).map(|placed| &placed.file));
+            next.extend(files.iter().rev().filter(|placed| is_it(&placed.follows)).map(|placed| &placed.file));
         }
     }
     out
@@ -108,20 +120,23 @@ impl Archive {
             }
         }
         files.sort();
-        if times_tell(&files) {
+        let gaps = self.gaps().await?;
+        let broke_off = |file: &Incarnation| gaps.iter().rev().find_map(|gap| gap.broke_off_before(server, file));
+        if times_tell(&files) && !files.iter().any(|file| broke_off(file).is_some_and(|earlier| earlier > *file)) {
             return Ok(files);
         }
-        let mut linked = Vec::with_capacity(files.len());
+        let mut placed = Vec::with_capacity(files.len());
         for file in files {
             let chunks = self.chunks(server, &file).await?;
-            let link = match chunks.first() {
+            let follows = match chunks.first() {
                 // A damaged one is found and named where its bytes are wanted.
                 Some(first) => self.meta(first).await.ok().and_then(|meta| meta.follows),
                 None => None,
             };
-            linked.push((file, link));
+            let (follows, broke_off) = (follows.map(|link| link.incarnation()), broke_off(&file));
+            placed.push(Placed { file, follows, broke_off });
         }
-        Ok(behind_links(linked))
+        Ok(in_order(&placed))
     }
 
     /// The chunks of a file.
@@ -209,11 +224,22 @@ mod tests {
     type Short = (u64, u32);
 
     fn linked(files: &[(u64, u32, Option<Short>)]) -> Vec<Short> {
-        let link = |(number, created_s): Short| Link { file: file(number, 0).file, created_s, end: 9 };
-        let mut all: Vec<_> =
-            files.iter().map(|(n, created, follows)| (file(*n, *created), follows.map(link))).collect();
-        all.sort_by(|(one, _), (other, _)| one.cmp(other));
-        behind_links(all).iter().map(|file| (file.file.number(), file.created_s)).collect()
+        let all: Vec<_> =
+            files.iter().map(|(number, created_s, follows)| (*number, *created_s, *follows, None)).collect();
+        placed(&all)
+    }
+
+    /// The last of each is where archiving had ended before it.
+    fn placed(files: &[(u64, u32, Option<Short>, Option<Short>)]) -> Vec<Short> {
+        let of = |(number, created_s): Short| file(number, created_s);
+        let one = |(number, created_s, follows, broke_off): &(u64, u32, Option<Short>, Option<Short>)| Placed {
+            file: file(*number, *created_s),
+            follows: follows.map(of),
+            broke_off: broke_off.map(of),
+        };
+        let mut all: Vec<_> = files.iter().map(one).collect();
+        all.sort_by(|one, other| one.file.cmp(&other.file));
+        in_order(&all).iter().map(|file| (file.file.number(), file.created_s)).collect()
     }
 
     #[test]
@@ -230,6 +256,16 @@ mod tests {
         assert!(!times_tell(&files) && times_tell(&files[1..]));
         let reset = [(1, 100, None), (1, 101, None), (2, 102, Some((1, 100)))];
         assert_eq!(linked(&reset), [(1, 100), (2, 102), (1, 101)]);
+    }
+
+    /// Found by `tests/sim`: the first file was begun by a clock that was an hour ahead.
+    #[test]
+    fn behind_a_break_the_record_tells_the_order_where_the_clock_was_set_back() {
+        let broken = [(1, 3600, None, None), (2, 50, None, Some((1, 3600))), (3, 60, Some((2, 50)), None)];
+        assert_eq!(placed(&broken), [(1, 3600), (2, 50), (3, 60)]);
+        // What goes on from there by itself is not parted.
+        let two = [(1, 100, None, None), (2, 300, Some((1, 100)), None), (1, 200, None, Some((1, 100)))];
+        assert_eq!(placed(&two), [(1, 100), (2, 300), (1, 200)]);
     }
 
     #[test]

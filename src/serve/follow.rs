@@ -11,7 +11,7 @@ use crate::clock::{self, Instant};
 use crate::error::{Error, Result};
 use crate::mysql::event::FIRST_EVENT;
 use crate::playback::{Feed, PlayFile, Playlist};
-use crate::position::{GtidSet, ServerUuid};
+use crate::position::{GtidSet, Incarnation, ServerUuid};
 use crate::timeline::{Place, Route, RoutePart};
 
 /// Uploads end in any order: only a break that stays so long is one.
@@ -89,7 +89,7 @@ impl Follower {
         let Some(server) = self.files.last().map(|file| file.chunks.server) else { return Ok(grown) };
         let all = self.archive.incarnations(&server).await?;
         let mut broken = self.files.last().is_some_and(|file| !file.holes().is_empty());
-        for incarnation in all.iter().filter(|file| Some(*file) > newest.as_ref()) {
+        for incarnation in behind(&all, newest.as_ref()) {
             // Its end may have come since.
             grown |= self.look_at_last().await?;
             let chunks = self.archive.chunks(&server, incarnation).await?;
@@ -160,6 +160,12 @@ impl Follower {
     }
 }
 
+/// The files that the server wrote behind one. Their times do not tell: its clock may have been set back.
+fn behind<'a>(all: &'a [Incarnation], one: Option<&Incarnation>) -> &'a [Incarnation] {
+    let at = all.iter().position(|file| Some(file) == one);
+    at.and_then(|at| all.get(at.saturating_add(1)..)).unwrap_or_default()
+}
+
 /// All of a line.
 fn play_all(part: &RoutePart) -> Vec<PlayFile> {
     let only = part.only.clone().map(Arc::new);
@@ -168,4 +174,22 @@ fn play_all(part: &RoutePart) -> Vec<PlayFile> {
         PlayFile { chunks, from: FIRST_EVENT, until: state.contiguous_end().max(FIRST_EVENT), only: only.clone() }
     };
     part.line.files.iter().map(play).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::BinlogFile;
+
+    #[test]
+    fn the_file_behind_is_the_next_in_order_whatever_its_time() {
+        let file = |number: u64, created_s: u32| Incarnation {
+            file: BinlogFile::new(&format!("b.{number:06}")).unwrap(),
+            created_s,
+        };
+        // The clock was set back before the third.
+        let all = [file(1, 100), file(2, 200), file(3, 50)];
+        assert_eq!(behind(&all, Some(&all[1])), [file(3, 50)]);
+        assert!(behind(&all, Some(&all[2])).is_empty() && behind(&all, Some(&file(9, 9))).is_empty());
+    }
 }
