@@ -1,14 +1,19 @@
 //! Servers, files and chunks, as the listing shows them.
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
 use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, OBJECT_BYTES_MAX, read_header};
 use crate::error::{Context, Error, Result};
 use crate::position::{ByteRange, CommitTime, Incarnation, ServerUuid};
 use crate::store::{self, Key, ListDepth, ObjectMeta};
 
+use super::order::{Placed, in_order, times_tell};
 use super::{Archive, Cover, ENTRIES_MAX};
 
 /// First read of an object's head, in bytes: nearly every age header of ours fits.
 const HEAD_BYTES: u64 = 16 << 10;
+/// Files that are looked at at a time: a store may be far away.
+pub(super) const FILES_AT_A_TIME: usize = 8;
 
 /// A chunk in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,43 +64,6 @@ impl FileChunks {
     }
 }
 
-/// Whether the times of files, by which they are sorted, may tell the order in which they were written: numbers go up then.
-/// Where one does not, or a name comes again, the server was reset, or its clock was set back: then the links tell, and the
-/// records of breaks.
-fn times_tell(files: &[Incarnation]) -> bool {
-    files.is_sorted_by(|earlier, later| earlier.file < later.file)
-}
-
-/// A file, and what tells where it belongs.
-struct Placed {
-    file: Incarnation,
-    /// The file that it follows, as it says itself.
-    follows: Option<Incarnation>,
-    /// The file in which archiving had ended when it was begun with this one, as a record of a break says.
-    broke_off: Option<Incarnation>,
-}
-
-/// Each file behind the one that it follows, or, behind a break, behind all that goes on from where archiving had ended; else
-/// in the order given. None is lost.
-fn in_order(files: &[Placed]) -> Vec<Incarnation> {
-    let is_there = |wanted: &Option<Incarnation>| files.iter().any(|placed| Some(&placed.file) == wanted.as_ref());
-    let is_root = |placed: &&Placed| !is_there(&placed.follows) && !is_there(&placed.broke_off);
-    let mut out: Vec<Incarnation> = Vec::with_capacity(files.len());
-    // The next to be taken is the last; what leads round leaves no root, and is taken in the end as it comes.
-    let mut next: Vec<&Incarnation> = files.iter().rev().map(|placed| &placed.file).collect();
-    next.extend(files.iter().rev().filter(is_root).map(|placed| &placed.file));
-    while let Some(file) = next.pop() {
-        if !out.contains(file) {
-            out.push(file.clone());
-            let is_it = |wanted: &Option<Incarnation>| wanted.as_ref() == Some(file);
-            let behind = |placed: &&Placed| !is_there(&placed.follows) && is_it(&placed.broke_off);
-            next.extend(files.iter().rev().filter(behind).map(|placed| &placed.file));
-            next.extend(files.iter().rev().filter(|placed| is_it(&placed.follows)).map(|placed| &placed.file));
-        }
-    }
-    out
-}
-
 impl Archive {
     /// The servers that chunks are of, sorted.
     pub async fn servers(&self) -> Result<Vec<ServerUuid>> {
@@ -121,22 +89,25 @@ impl Archive {
         }
         files.sort();
         let gaps = self.gaps().await?;
-        let broke_off = |file: &Incarnation| gaps.iter().rev().find_map(|gap| gap.broke_off_before(server, file));
-        if times_tell(&files) && !files.iter().any(|file| broke_off(file).is_some_and(|earlier| earlier > *file)) {
+        let broke_off = |file: &Incarnation| -> Vec<Incarnation> {
+            gaps.iter().filter_map(|gap| gap.broke_off_before(server, file)).collect()
+        };
+        if times_tell(&files) && files.iter().all(|file| broke_off(file).iter().all(|earlier| earlier <= file)) {
             return Ok(files);
         }
-        let mut placed = Vec::with_capacity(files.len());
-        for file in files {
-            let chunks = self.chunks(server, &file).await?;
-            let follows = match chunks.first() {
-                // A damaged one is found and named where its bytes are wanted.
-                Some(first) => self.meta(first).await.ok().and_then(|meta| meta.follows),
-                None => None,
-            };
-            let (follows, broke_off) = (follows.map(|link| link.incarnation()), broke_off(&file));
-            placed.push(Placed { file, follows, broke_off });
-        }
-        Ok(in_order(&placed))
+        let placed = stream::iter(files).map(|file| async {
+            let follows = self.follows(server, &file).await?;
+            Ok::<_, Error>(Placed { follows, broke_off: broke_off(&file), file })
+        });
+        Ok(in_order(&placed.buffered(FILES_AT_A_TIME).try_collect::<Vec<Placed>>().await?))
+    }
+
+    /// The file that one follows, as its first chunk says.
+    async fn follows(&self, server: &ServerUuid, file: &Incarnation) -> Result<Option<Incarnation>> {
+        let chunks = self.chunks(server, file).await?;
+        let Some(first) = chunks.first() else { return Ok(None) };
+        // A damaged one is found and named where its bytes are wanted.
+        Ok(self.meta(first).await.ok().and_then(|meta| Some(meta.follows?.incarnation())))
     }
 
     /// The chunks of a file.
@@ -208,71 +179,5 @@ impl Archive {
             "it was copied here from another archive: move it out; or, if binvault.json was lost and made anew, \
              write the chunks' archive id into it",
         ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::position::BinlogFile;
-
-    fn file(number: u64, created_s: u32) -> Incarnation {
-        Incarnation { file: BinlogFile::new(&format!("b.{number:06}")).unwrap(), created_s }
-    }
-
-    /// A file's number and time.
-    type Short = (u64, u32);
-
-    fn linked(files: &[(u64, u32, Option<Short>)]) -> Vec<Short> {
-        let all: Vec<_> =
-            files.iter().map(|(number, created_s, follows)| (*number, *created_s, *follows, None)).collect();
-        placed(&all)
-    }
-
-    /// The last of each is where archiving had ended before it.
-    fn placed(files: &[(u64, u32, Option<Short>, Option<Short>)]) -> Vec<Short> {
-        let of = |(number, created_s): Short| file(number, created_s);
-        let one = |(number, created_s, follows, broke_off): &(u64, u32, Option<Short>, Option<Short>)| Placed {
-            file: file(*number, *created_s),
-            follows: follows.map(of),
-            broke_off: broke_off.map(of),
-        };
-        let mut all: Vec<_> = files.iter().map(one).collect();
-        all.sort_by(|one, other| one.file.cmp(&other.file));
-        in_order(&all).iter().map(|file| (file.file.number(), file.created_s)).collect()
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_change_the_order_of_files() {
-        let back = [(1, 100, None), (2, 200, Some((1, 100))), (3, 50, Some((2, 200))), (4, 60, Some((3, 50)))];
-        assert_eq!(linked(&back), [(1, 100), (2, 200), (3, 50), (4, 60)]);
-        let reset = [(5, 10, None), (6, 20, Some((5, 10))), (1, 30, None), (2, 40, Some((1, 30)))];
-        assert_eq!(linked(&reset), [(5, 10), (6, 20), (1, 30), (2, 40)]);
-    }
-
-    #[test]
-    fn a_name_that_came_back_between_two_files_does_not_part_them() {
-        let files = [file(1, 100), file(1, 101), file(2, 102)];
-        assert!(!times_tell(&files) && times_tell(&files[1..]));
-        let reset = [(1, 100, None), (1, 101, None), (2, 102, Some((1, 100)))];
-        assert_eq!(linked(&reset), [(1, 100), (2, 102), (1, 101)]);
-    }
-
-    /// Found by `tests/sim`: the first file was begun by a clock that was an hour ahead.
-    #[test]
-    fn behind_a_break_the_record_tells_the_order_where_the_clock_was_set_back() {
-        let broken = [(1, 3600, None, None), (2, 50, None, Some((1, 3600))), (3, 60, Some((2, 50)), None)];
-        assert_eq!(placed(&broken), [(1, 3600), (2, 50), (3, 60)]);
-        // What goes on from there by itself is not parted.
-        let two = [(1, 100, None, None), (2, 300, Some((1, 100)), None), (1, 200, None, Some((1, 100)))];
-        assert_eq!(placed(&two), [(1, 100), (2, 300), (1, 200)]);
-    }
-
-    #[test]
-    fn no_file_is_lost_whatever_links_say() {
-        let round = [(1, 10, Some((2, 20))), (2, 20, Some((1, 10))), (3, 30, Some((9, 9)))];
-        assert_eq!(linked(&round), [(3, 30), (1, 10), (2, 20)]);
-        let two_followers = [(1, 10, None), (3, 30, Some((1, 10))), (2, 20, Some((1, 10)))];
-        assert_eq!(linked(&two_followers), [(1, 10), (2, 20), (3, 30)]);
     }
 }
