@@ -106,8 +106,12 @@ impl Archive {
     async fn follows(&self, server: &ServerUuid, file: &Incarnation) -> Result<Option<Incarnation>> {
         let chunks = self.chunks(server, file).await?;
         let Some(first) = chunks.first() else { return Ok(None) };
-        // A damaged one is found and named where its bytes are wanted.
-        Ok(self.meta(first).await.ok().and_then(|meta| Some(meta.follows?.incarnation())))
+        match self.meta(first).await {
+            Ok(meta) => Ok(meta.follows.map(|link| link.incarnation())),
+            Err(error) if error.is_retryable() => Err(error),
+            // A damaged one is found and named where its bytes are wanted.
+            Err(_) => Ok(None),
+        }
     }
 
     /// The chunks of a file.

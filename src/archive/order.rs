@@ -2,7 +2,8 @@
 //!
 //! Does not own: reading what tells it (`files`).
 //!
-//! Invariants: no file is lost, none comes twice; a file stands behind the one that it follows; what was archived anew behind a break stands behind what broke, if a record tells.
+//! Invariants: no file is lost, none comes twice; a file stands behind the one that it follows; what was archived anew
+//! behind a break stands behind what broke, if a record tells.
 
 use std::collections::{HashMap, HashSet};
 
