@@ -176,11 +176,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// The server answers: nobody has it frozen.
+    /// The server answers: nobody has it frozen, and what it sends is read. While it sends a clone, DDL waits for the piece on
+    /// its way, and a look at its threads for the DDL: nobody would end what is due meanwhile.
     pub(crate) fn wake_server(&mut self) {
-        if self.is_on(Ending::ServerIsFrozen) {
-            self.due.retain(|(_, ending)| *ending != Ending::ServerIsFrozen);
-            self.server.thaw();
+        for ending in [Ending::ServerIsFrozen, Ending::AgentIsStopped, Ending::ServerWire] {
+            if self.is_on(ending) {
+                self.due.retain(|(_, planned)| *planned != ending);
+                self.end(ending);
+            }
         }
     }
 
