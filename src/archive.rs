@@ -15,7 +15,6 @@ mod files;
 mod gaps;
 mod history;
 mod identity;
-mod order;
 mod prunes;
 mod reader;
 mod records;

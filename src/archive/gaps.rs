@@ -105,16 +105,6 @@ impl GapRecord {
         }
     }
 
-    /// The file in which archiving had ended when it was begun anew with this file of the same server, if this record tells.
-    pub(super) fn broke_off_before(&self, server: &ServerUuid, incarnation: &Incarnation) -> Option<Incarnation> {
-        let is_it = self.server == *server
-            && self.goes_on_with == *server
-            && self.goes_on_at.file == incarnation.file
-            && self.goes_on_created_s == Some(incarnation.created_s);
-        let created_s = self.ends_created_s.filter(|_| is_it)?;
-        Some(Incarnation { file: self.ends.file.clone(), created_s })
-    }
-
     fn is_later_than(&self, incarnation: &Incarnation) -> bool {
         u64::from(incarnation.created_s).saturating_mul(1_000_000) <= self.at_us
     }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::files::FILES_AT_A_TIME;
 use super::{Archive, BaseManifest, FileChunks};
 use crate::chunk::{ChunkMeta, Link};
 use crate::error::Result;
 use crate::position::{ByteRange, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
+
+/// Files that are looked at at a time: a store may be far away.
+const FILES_AT_A_TIME: usize = 8;
 
 /// A file's chunks, and what the first and the last contiguous one say.
 struct Ends {

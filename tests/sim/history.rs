@@ -27,8 +27,6 @@ use crate::world::{Net, Sky, World, lock};
 const BEGIN_US: u64 = 1_795_000_000_000_000;
 /// By then, of simulated time, an agent has caught up once nothing is in its way.
 const CATCH_UP: Duration = Duration::from_secs(240);
-/// So long, of simulated time, it is looked in the end whether all is quiet.
-const QUIET: Duration = Duration::from_secs(5);
 
 /// What came of a history.
 #[derive(Debug)]
@@ -325,21 +323,8 @@ impl History {
             }
         }
         self.pass(Duration::from_secs(2)).await;
-        self.settled().await;
         for agent in &mut self.agents {
             agent.stop(&self.world).await;
-        }
-    }
-
-    /// Where nothing happens any more, nobody begins again and again.
-    async fn settled(&mut self) {
-        let begun = |world: &World| lock(&world.server).dumps_begun;
-        let before = begun(&self.world);
-        self.pass(QUIET).await;
-        let more = begun(&self.world) - before;
-        // Each beginning takes two or three, and an agent that had left the source may come back to it.
-        if more > 10 * self.agents.len() as u64 {
-            self.world.wrong(format!("nothing happens, and {more} dumps were begun within {} s", QUIET.as_secs()));
         }
     }
 

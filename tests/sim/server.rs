@@ -81,8 +81,6 @@ pub(crate) struct Server {
     pub(crate) executed: GtidSet,
     pub(crate) purged: GtidSet,
     pub(crate) dumps: BTreeMap<u32, Dump>,
-    /// How many were ever begun.
-    pub(crate) dumps_begun: u64,
     pub(crate) plugin: Option<Plugin>,
     pub(crate) gtid_mode: bool,
     /// How often it was reset.
@@ -103,7 +101,6 @@ impl Server {
             executed: GtidSet::new(),
             purged: GtidSet::new(),
             dumps: BTreeMap::new(),
-            dumps_begun: 0,
             plugin,
             gtid_mode,
             resets: 0,
