@@ -75,9 +75,8 @@ impl Keeping<'_> {
         let newest = newest(&archive).await?;
         let now = clock::now_us();
         let gap = archive.gaps().await?.iter().rfind(|gap| gap.is_loss()).map(|gap| gap.at_us);
-        let out_of_turn = behind_a_gap(gap, newest, tried_until);
         let in_turn = due(schedule, newest, tried_until, now);
-        let out_of_turn = out_of_turn.filter(|at| in_turn.is_none_or(|due| *at < due));
+        let out_of_turn = behind_a_gap(gap, newest, tried_until).filter(|at| in_turn.is_none_or(|due| *at < due));
         let (due, begins) = match (out_of_turn, in_turn) {
             (Some(at), _) => (at, at),
             (None, Some(due)) => (due, schedule.begins(due)),

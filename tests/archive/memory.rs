@@ -95,7 +95,8 @@ fn noise(server: &Mysqld, n: usize) {
     ));
 }
 
-/// Four base backups in a row beside what is to be archived, all of it for a slow store and nothing to be compressed.
+/// Four base backups in a row beside what is to be archived, all of it for a slow store, and of what does not compress (a dump
+/// writes it as hex, which comes to half).
 fn base_backups_beside_it(engine: &str, more: &str) {
     let name = format!("{engine}-memory");
     let server = Mysqld::start(&name, &["--plugin-load-add=mysql_clone.so", "--max-binlog-size=1G"]);
