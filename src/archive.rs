@@ -15,6 +15,7 @@ mod files;
 mod gaps;
 mod history;
 mod identity;
+mod order;
 mod prunes;
 mod reader;
 mod records;

@@ -1,14 +1,19 @@
 //! Servers, files and chunks, as the listing shows them.
 
-use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, Link, OBJECT_BYTES_MAX, read_header};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, OBJECT_BYTES_MAX, read_header};
 use crate::error::{Context, Error, Result};
 use crate::position::{ByteRange, CommitTime, Incarnation, ServerUuid};
 use crate::store::{self, Key, ListDepth, ObjectMeta};
 
+use super::order::{Placed, Times, breaks, in_order};
 use super::{Archive, Cover, ENTRIES_MAX};
 
 /// First read of an object's head, in bytes: nearly every age header of ours fits.
 const HEAD_BYTES: u64 = 16 << 10;
+/// Files that are looked at at a time: a store may be far away.
+pub(super) const FILES_AT_A_TIME: usize = 8;
 
 /// A chunk in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,39 +54,15 @@ impl FileChunks {
     /// A chunk that begins at the file's first byte; of several the longest: a short one may end before the event that tells
     /// what was executed before the file.
     pub fn first(&self) -> Option<&StoredChunk> {
-        let first = self.chunks.iter().filter(|chunk| chunk.name.range.start() == 0);
-        first.max_by_key(|chunk| (chunk.name.range.end(), std::cmp::Reverse(&chunk.name.digest)))
+        // Of equal ones the same as `cover` takes: the first.
+        let first = self.chunks.iter().rev().filter(|chunk| chunk.name.range.start() == 0);
+        first.max_by_key(|chunk| chunk.name.range.end())
     }
 
     /// The chunk that holds the last contiguous byte.
     pub fn last_contiguous(&self) -> Option<&StoredChunk> {
         self.chunks.get(self.cover.contiguous().last()?.index)
     }
-}
-
-/// Whether the times of files, by which they are sorted, tell the order in which they were written: numbers go up then. Where
-/// one does not, or a name comes again, the server was reset, or its clock was set back: then the links tell.
-fn times_tell(files: &[Incarnation]) -> bool {
-    files.is_sorted_by(|earlier, later| earlier.file < later.file)
-}
-
-/// Each file behind the one that it follows, if that is there; else in the order given. None is lost.
-fn behind_links(files: Vec<(Incarnation, Option<Link>)>) -> Vec<Incarnation> {
-    let before = |file: &Incarnation, link: &Option<Link>| {
-        link.as_ref().is_some_and(|link| link.file == file.file && link.created_s == file.created_s)
-    };
-    let is_root = |link: &Option<Link>| !files.iter().any(|(file, _)| before(file, link));
-    let mut out: Vec<Incarnation> = Vec::with_capacity(files.len());
-    // The next to be taken is the last; links that lead round leave no root, and are taken in the end as they come.
-    let mut next: Vec<&Incarnation> = files.iter().rev().map(|(file, _)| file).collect();
-    next.extend(files.iter().rev().filter(|(_, link)| is_root(link)).map(|(file, _)| file));
-    while let Some(file) = next.pop() {
-        if !out.contains(file) {
-            out.push(file.clone());
-            next.extend(files.iter().rev().filter(|(_, link)| before(file, link)).map(|(follower, _)| follower));
-        }
-    }
-    out
 }
 
 impl Archive {
@@ -100,6 +81,12 @@ impl Archive {
 
     /// The incarnations of files that chunks are of, in the order the server wrote them.
     pub async fn incarnations(&self, server: &ServerUuid) -> Result<Vec<Incarnation>> {
+        let files = self.listed(server).await?;
+        self.in_order(server, files).await
+    }
+
+    /// The same by their times: one listing.
+    pub async fn listed(&self, server: &ServerUuid) -> Result<Vec<Incarnation>> {
         let mut files: Vec<Incarnation> = Vec::new();
         for name in self.folders(&ChunkName::server_folder(server)).await? {
             match name.parse() {
@@ -108,20 +95,41 @@ impl Archive {
             }
         }
         files.sort();
-        if times_tell(&files) {
+        Ok(files)
+    }
+
+    /// Brings files that stand by their times into the order in which the server wrote them. Where times deceive, that takes a
+    /// listing and a header a file. (A file that landed behind the record of a reset, and was begun by a clock that was ahead, may
+    /// stand among those behind the reset, until archiving begins again. `history` reads all headers anyway, and knows.)
+    pub async fn in_order(&self, server: &ServerUuid, files: Vec<Incarnation>) -> Result<Vec<Incarnation>> {
+        let breaks = breaks(server, &self.gaps().await?);
+        let told = match (Times::of(&files, &breaks), files.first()) {
+            (Times::Tell, _) | (_, None) => true,
+            (Times::TellIfFirst, Some(first)) => {
+                self.follows(server, first).await?.is_none_or(|before| !files.contains(&before))
+            }
+            (Times::Deceive, _) => false,
+        };
+        if told {
             return Ok(files);
         }
-        let mut linked = Vec::with_capacity(files.len());
-        for file in files {
-            let chunks = self.chunks(server, &file).await?;
-            let link = match chunks.first() {
-                // A damaged one is found and named where its bytes are wanted.
-                Some(first) => self.meta(first).await.ok().and_then(|meta| meta.follows),
-                None => None,
-            };
-            linked.push((file, link));
+        let placed = stream::iter(files).map(|file| async {
+            let follows = self.follows(server, &file).await?;
+            Ok::<_, Error>(Placed::new(file, follows, &breaks))
+        });
+        Ok(in_order(&placed.buffered(FILES_AT_A_TIME).try_collect::<Vec<Placed>>().await?))
+    }
+
+    /// The file that one follows, as its first chunk says.
+    async fn follows(&self, server: &ServerUuid, file: &Incarnation) -> Result<Option<Incarnation>> {
+        let chunks = self.chunks(server, file).await?;
+        let Some(first) = chunks.first() else { return Ok(None) };
+        match self.meta(first).await {
+            Ok(meta) => Ok(meta.follows.map(|link| link.incarnation())),
+            Err(error) if error.is_retryable() => Err(error),
+            // A damaged one is found and named where its bytes are wanted.
+            Err(_) => Ok(None),
         }
-        Ok(behind_links(linked))
     }
 
     /// The chunks of a file.
@@ -193,50 +201,5 @@ impl Archive {
             "it was copied here from another archive: move it out; or, if binvault.json was lost and made anew, \
              write the chunks' archive id into it",
         ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::position::BinlogFile;
-
-    fn file(number: u64, created_s: u32) -> Incarnation {
-        Incarnation { file: BinlogFile::new(&format!("b.{number:06}")).unwrap(), created_s }
-    }
-
-    /// A file's number and time.
-    type Short = (u64, u32);
-
-    fn linked(files: &[(u64, u32, Option<Short>)]) -> Vec<Short> {
-        let link = |(number, created_s): Short| Link { file: file(number, 0).file, created_s, end: 9 };
-        let mut all: Vec<_> =
-            files.iter().map(|(n, created, follows)| (file(*n, *created), follows.map(link))).collect();
-        all.sort_by(|(one, _), (other, _)| one.cmp(other));
-        behind_links(all).iter().map(|file| (file.file.number(), file.created_s)).collect()
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_change_the_order_of_files() {
-        let back = [(1, 100, None), (2, 200, Some((1, 100))), (3, 50, Some((2, 200))), (4, 60, Some((3, 50)))];
-        assert_eq!(linked(&back), [(1, 100), (2, 200), (3, 50), (4, 60)]);
-        let reset = [(5, 10, None), (6, 20, Some((5, 10))), (1, 30, None), (2, 40, Some((1, 30)))];
-        assert_eq!(linked(&reset), [(5, 10), (6, 20), (1, 30), (2, 40)]);
-    }
-
-    #[test]
-    fn a_name_that_came_back_between_two_files_does_not_part_them() {
-        let files = [file(1, 100), file(1, 101), file(2, 102)];
-        assert!(!times_tell(&files) && times_tell(&files[1..]));
-        let reset = [(1, 100, None), (1, 101, None), (2, 102, Some((1, 100)))];
-        assert_eq!(linked(&reset), [(1, 100), (2, 102), (1, 101)]);
-    }
-
-    #[test]
-    fn no_file_is_lost_whatever_links_say() {
-        let round = [(1, 10, Some((2, 20))), (2, 20, Some((1, 10))), (3, 30, Some((9, 9)))];
-        assert_eq!(linked(&round), [(3, 30), (1, 10), (2, 20)]);
-        let two_followers = [(1, 10, None), (3, 30, Some((1, 10))), (2, 20, Some((1, 10)))];
-        assert_eq!(linked(&two_followers), [(1, 10), (2, 20), (3, 30)]);
     }
 }

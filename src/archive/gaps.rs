@@ -57,6 +57,9 @@ pub struct GapRecord {
     /// When the file in which it ends was begun, as the file says, seconds since 1970; `None`: recorded before this was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_created_s: Option<u32>,
+    /// The newest file of which anything was archived then, if the archive ends before it, at a hole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Incarnation>,
     /// The server that is archived from then on.
     pub goes_on_with: ServerUuid,
     /// Where archiving begins anew.
@@ -86,7 +89,8 @@ impl GapRecord {
 
     /// Whether it tells why a file of a server's begins without a link to another.
     pub fn explains(&self, server: &ServerUuid, incarnation: &Incarnation) -> bool {
-        self.goes_on_with == *server && self.goes_on_at.file == incarnation.file && self.is_later_than(incarnation)
+        let is_it = self.goes_on_created_s == Some(incarnation.created_s) || self.is_later_than(incarnation);
+        self.goes_on_with == *server && self.goes_on_at.file == incarnation.file && is_it
     }
 
     /// Whether it tells why bytes of a server's file are missing from here on: archiving ended here, or before, and went on
@@ -103,6 +107,18 @@ impl GapRecord {
                 is_there && self.is_later_than(incarnation)
             }
         }
+    }
+
+    /// The file with which archiving of a server was begun anew, and those in which it had ended, if this record tells: where
+    /// all that was archived ends, and, if a hole is before that, where the hole begins.
+    pub(super) fn begun_behind(&self, server: &ServerUuid) -> Option<(Incarnation, Vec<Incarnation>)> {
+        let (ends_s, goes_on_s) = (self.ends_created_s?, self.goes_on_created_s?);
+        if self.server != *server || self.goes_on_with != *server {
+            return None;
+        }
+        let file = |at: &Position, created_s| Incarnation { file: at.file.clone(), created_s };
+        let ends = std::iter::once(file(&self.ends, ends_s)).chain(self.newest.clone()).collect();
+        Some((file(&self.goes_on_at, goes_on_s), ends))
     }
 
     fn is_later_than(&self, incarnation: &Incarnation) -> bool {
@@ -146,19 +162,18 @@ impl GapRecord {
 
     /// Whether both tell the same.
     fn repeats(&self, other: &Self) -> bool {
-        let Self { kind, server, ends, goes_on_with, goes_on_at, missing, lost, .. } = self;
-        (kind, server, ends, goes_on_with) == (&other.kind, &other.server, &other.ends, &other.goes_on_with)
-            && (goes_on_at, missing, lost) == (&other.goes_on_at, &other.missing, &other.lost)
+        let told = |gap: &Self| Self { at_us: 0, agent: String::new(), problem: String::new(), ..gap.clone() };
+        told(self) == told(other)
     }
 }
 
 impl Archive {
-    /// Keeps a record, unless the newest one tells the same already. Returns whether it is news.
+    /// Keeps a record, unless one tells the same already. Returns whether it is news.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn put_gap(&self, gap: &GapRecord) -> Result<bool> {
-        if self.gaps().await?.last().is_some_and(|last| gap.repeats(last)) {
+        if self.gaps().await?.iter().any(|known| gap.repeats(known)) {
             return Ok(false);
         }
         self.put_record(FOLDER, gap.at_us, gap).await?;
@@ -191,6 +206,7 @@ mod tests {
             server: ServerUuid(uuid::Uuid::nil()),
             ends: position.clone(),
             ends_created_s: None,
+            newest: None,
             goes_on_with: ServerUuid(uuid::Uuid::nil()),
             goes_on_at: position,
             goes_on_created_s: None,

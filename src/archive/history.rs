@@ -1,16 +1,16 @@
 //! A server's archived files in a row: which follow one another without a break.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{Archive, BaseManifest, FileChunks};
+use super::files::FILES_AT_A_TIME;
+use super::order::{Placed, Times, breaks, in_order};
+use super::{Archive, BaseManifest, FileChunks, GapRecord};
 use crate::chunk::{ChunkMeta, Link};
 use crate::error::Result;
 use crate::position::{ByteRange, CommitTime, GtidSet, Incarnation, Position, ServerUuid};
-
-/// Files that are looked at at a time: a store may be far away.
-const FILES_AT_A_TIME: usize = 8;
 
 /// A file's chunks, and what the first and the last contiguous one say.
 struct Ends {
@@ -179,33 +179,58 @@ impl History {
 impl Archive {
     /// Reads every server's history.
     pub async fn histories(&self) -> Result<Vec<History>> {
-        let mut histories = Vec::new();
+        let mut listed = Vec::new();
         for server in self.servers().await? {
-            histories.push(self.history(&server).await?);
+            listed.push((server, self.listed(&server).await?));
+        }
+        // A record is there before the file that it tells of.
+        let gaps = self.gaps().await?;
+        let mut histories = Vec::new();
+        for (server, files) in listed {
+            histories.push(self.history_of(&server, &files, &gaps).await?);
         }
         Ok(histories)
     }
 
     /// Reads a server's history: one listing and two headers a file, some files at a time.
     pub async fn history(&self, server: &ServerUuid) -> Result<History> {
-        let incarnations = self.incarnations(server).await?;
-        Ok(History { server: *server, files: self.file_states(server, &incarnations).await? })
+        let files = self.listed(server).await?;
+        self.history_of(server, &files, &self.gaps().await?).await
     }
 
-    /// Reads what stands in a row of files.
-    pub(super) async fn file_states(
-        &self,
-        server: &ServerUuid,
-        incarnations: &[Incarnation],
-    ) -> Result<Vec<FileState>> {
-        let looks = stream::iter(incarnations).map(|incarnation| async move {
-            let chunks = self.chunks(server, incarnation).await?;
+    async fn history_of(&self, server: &ServerUuid, files: &[Incarnation], gaps: &[GapRecord]) -> Result<History> {
+        let breaks = breaks(server, gaps);
+        let mut ends = self.all_ends(server, files).await?;
+        if Times::of(files, &breaks) != Times::Tell {
+            let placed = ends.iter().map(|ends| {
+                let follows = ends.first.as_ref().and_then(|meta| meta.follows.as_ref()).map(Link::incarnation);
+                Placed::new(ends.chunks.incarnation.clone(), follows, &breaks)
+            });
+            let order = in_order(&placed.collect::<Vec<Placed>>());
+            let rank: HashMap<_, _> = order.iter().enumerate().map(|(rank, file)| (file, rank)).collect();
+            ends.sort_by_key(|ends| rank.get(&ends.chunks.incarnation).copied());
+        }
+        Ok(History { server: *server, files: self.in_a_row(ends).await? })
+    }
+
+    /// Reads what stands in files that are in order.
+    pub(super) async fn file_states(&self, server: &ServerUuid, files: &[Incarnation]) -> Result<Vec<FileState>> {
+        let ends = self.all_ends(server, files).await?;
+        self.in_a_row(ends).await
+    }
+
+    async fn all_ends(&self, server: &ServerUuid, files: &[Incarnation]) -> Result<Vec<Ends>> {
+        let looks = stream::iter(files).map(|file| async move {
+            let chunks = self.chunks(server, file).await?;
             self.ends_of(chunks).await
         });
-        let mut looks = looks.buffered(FILES_AT_A_TIME);
-        let mut files: Vec<FileState> = Vec::new();
-        while let Some(ends) = looks.next().await {
-            let state = self.joined(ends?, files.last()).await?;
+        looks.buffered(FILES_AT_A_TIME).try_collect().await
+    }
+
+    async fn in_a_row(&self, all: Vec<Ends>) -> Result<Vec<FileState>> {
+        let mut files: Vec<FileState> = Vec::with_capacity(all.len());
+        for ends in all {
+            let state = self.joined(ends, files.last()).await?;
             files.push(state);
         }
         Ok(files)

@@ -90,6 +90,8 @@ pub struct ResumePoint {
     pub follows: Option<Link>,
     /// The highest commit time archived of this server.
     pub high_commit: CommitTime,
+    /// The newest file of which anything is archived, be it behind a hole.
+    pub newest: Option<Incarnation>,
     /// The files without a hole that lead to this place.
     pub run: Option<Run>,
 }
@@ -136,6 +138,7 @@ impl Archive {
                 inside: place.inside(),
                 follows: None,
                 high_commit,
+                newest: incarnations.last().cloned(),
                 run: first.and_then(run),
             })
             .collect())

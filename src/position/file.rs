@@ -126,8 +126,8 @@ impl From<BinlogFile> for String {
 /// One life of a file name on one server: the name and when its format description event says it was begun.
 ///
 /// After RESET BINARY LOGS AND GTIDS the same name comes back with another time: another incarnation.
-/// Ordered by the time, then by the file: the order in which a server wrote them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Ordered by the time, then by the file: the order in which a server wrote them, unless it was reset or its clock set back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incarnation {
     /// The file.
     pub file: BinlogFile,

@@ -254,12 +254,13 @@ impl Scene<'_> {
         let purged = broken.kind() == Kind::Purged;
         let high_commit = if purged { own.high_commit } else { CommitTime::NONE };
         let start = anew(file.clone(), high_commit);
+        let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
         // What stands behind a hole is archived in vain.
         let ends = ends(places).next().unwrap_or(inside);
+        let newest = own.newest.clone().filter(|newest| *newest != ends.incarnation);
         if !self.by_gtid {
-            let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
             let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, None, None);
-            return Ok(Beginning { start, anew: true, gap: Some(gap) });
+            return Ok(Beginning { start, anew: true, gap: Some(GapRecord { newest, ..gap }) });
         }
         let (previous, before) = self.before(&oldest.name).await?;
         let start = Start { before: Some(previous), ..start };
@@ -268,19 +269,18 @@ impl Scene<'_> {
         let missing = written.minus(&self.archived().await?);
         let elsewhere = self.elsewhere(own.high_commit).await?;
         let here = elsewhere.is_none_or(|elsewhere| elsewhere.inside.executed().is_subset_of(&inside.executed()));
-        let kind = if purged { BreakKind::Purged } else { BreakKind::Reset };
         // Two empty sets prove nothing: a reset empties the server's.
         if before == inside.executed() && !before.is_empty() && here && missing.is_empty() {
             // Everything before the file is what is archived, and nothing else: it follows, whatever its name.
             tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
             let from =
-                ResumePoint { inside: None, follows: Some(inside.link()), high_commit: own.high_commit, run: None };
+                ResumePoint { follows: Some(inside.link()), high_commit: own.high_commit, ..ResumePoint::default() };
             return Ok(Beginning { start: Start { from, ..start }, anew: true, gap: None });
         }
         // So nobody knows whether anything is missing, either.
         let missing = (!purged || !before.is_empty()).then_some(missing);
         let gap = self.record(kind, broken.to_string(), (self.server, ends), &start, missing, Some(lost));
-        Ok(Beginning { start, anew: true, gap: Some(gap) })
+        Ok(Beginning { start, anew: true, gap: Some(GapRecord { newest, ..gap }) })
     }
 
     /// The file in which the archive ends is there, shorter, and another one behind it: a crash took its tail.
@@ -302,7 +302,7 @@ impl Scene<'_> {
             return Ok(None);
         }
         let follows = Link { end: size, ..inside.link() };
-        let from = ResumePoint { inside: None, follows: Some(follows), high_commit: own.high_commit, run: None };
+        let from = ResumePoint { follows: Some(follows), high_commit: own.high_commit, ..ResumePoint::default() };
         let before = if self.by_gtid { Some(previous_gtids(self.asked, next.as_str()).await?) } else { None };
         Ok(Some(Start { file: next, position: FIRST_EVENT, from, before }))
     }
@@ -360,6 +360,7 @@ impl Scene<'_> {
             server,
             ends: Position { file: inside.incarnation.file.clone(), offset: inside.end },
             ends_created_s: Some(inside.incarnation.created_s),
+            newest: None,
             goes_on_with: self.server,
             goes_on_at: Position { file: start.file.clone(), offset: start.position },
             // Asked in the end, of whatever is chosen.
@@ -382,6 +383,6 @@ fn ends(places: &[ResumePoint]) -> impl Iterator<Item = &ResumeInFile> {
 
 /// From a file's first byte, knowing nothing of what was before it.
 fn anew(file: BinlogFile, high_commit: CommitTime) -> Start {
-    let from = ResumePoint { inside: None, follows: None, high_commit, run: None };
+    let from = ResumePoint { high_commit, ..ResumePoint::default() };
     Start { file, position: FIRST_EVENT, from, before: None }
 }

@@ -84,7 +84,7 @@ fn going<'a>(
 
 /// The archived file of a name: of several lives of the server, the last one's.
 fn newest<'a>(archived: &'a [Incarnation], file: &BinlogFile) -> Option<&'a Incarnation> {
-    archived.iter().filter(|incarnation| incarnation.file == *file).max_by_key(|incarnation| incarnation.created_s)
+    archived.iter().rfind(|incarnation| incarnation.file == *file)
 }
 
 /// Whether the archive has all of a file of the server's.

@@ -92,7 +92,7 @@ fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Positio
         (Continued::Here, Some(log)) => inside_listed(resume, &inside, log, end, by_gtid),
         (Continued::InOldest, _) => {
             let from =
-                ResumePoint { inside: None, follows: Some(inside.link()), high_commit: resume.high_commit, run: None };
+                ResumePoint { follows: Some(inside.link()), high_commit: resume.high_commit, ..ResumePoint::default() };
             Ok(Start { file: oldest, position: FIRST_EVENT, from, before: None })
         }
         (Continued::Here | Continued::Purged | Continued::Nowhere, _) => Err(gone(&inside, &oldest)),
@@ -196,7 +196,7 @@ pub(super) fn check_follows(archived: &GtidSet, before: &GtidSet, file: &BinlogF
 mod tests {
     use super::*;
     use crate::chunk::Close;
-    use crate::position::{CommitTime, Incarnation};
+    use crate::position::Incarnation;
 
     fn file(name: &str) -> BinlogFile {
         BinlogFile::new(name).unwrap()
@@ -218,7 +218,7 @@ mod tests {
             closes,
             torn: false,
         };
-        ResumePoint { inside: Some(inside), follows: None, high_commit: CommitTime::NONE, run: None }
+        ResumePoint { inside: Some(inside), ..ResumePoint::default() }
     }
 
     fn chosen(resume: ResumePoint, logs: &[BinaryLog], by_gtid: bool) -> Result<(String, u64)> {

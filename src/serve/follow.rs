@@ -1,7 +1,7 @@
 //! Following the archive: one head's history without a gap, file by file, as it grows.
 //!
 //! A look costs two listings: the server's folders, and the newest file's chunks; a new file costs its first chunk's
-//! header.
+//! header, and telling the order of files anew.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub(super) struct Follower {
     files: Vec<FileState>,
     /// The transactions of them that belong to the history; `None`: all.
     only: Option<Arc<GtidSet>>,
+    /// The server's files, as they were listed last, and in the order in which it wrote them.
+    listed: Vec<Incarnation>,
+    ordered: Vec<Incarnation>,
     /// Where serving ends for good: then nothing is followed.
     place: Option<Place>,
     /// Since when there is something behind a break, and when that was told.
@@ -48,7 +51,9 @@ impl Follower {
         let earlier = parts.iter().flat_map(play_all).collect();
         // The line of a place in the past may have to be thinned out like an earlier one.
         let (files, only) = (own.line.files, own.only.map(Arc::new));
-        Ok(Self { archive, earlier, before, files, only, place, broken: None, asked: clock::monotonic() })
+        let (listed, ordered) = (Vec::new(), Vec::new());
+        let asked = clock::monotonic();
+        Ok(Self { archive, earlier, before, files, only, listed, ordered, place, broken: None, asked })
     }
 
     /// What there is to send now.
@@ -85,17 +90,24 @@ impl Follower {
             return Ok(false);
         }
         let mut grown = self.look_at_last().await?;
-        let newest = self.files.last().map(|file| file.incarnation().clone());
-        let Some(server) = self.files.last().map(|file| file.chunks.server) else { return Ok(grown) };
-        let all = self.archive.incarnations(&server).await?;
-        let mut broken = self.files.last().is_some_and(|file| !file.holes().is_empty());
-        for incarnation in behind(&all, newest.as_ref()) {
+        let Some(last) = self.files.last() else { return Ok(grown) };
+        let (server, newest) = (last.chunks.server, last.incarnation().clone());
+        let listed = self.archive.listed(&server).await?;
+        if listed != self.listed {
+            self.ordered = self.archive.in_order(&server, listed.clone()).await?;
+            self.listed = listed;
+        }
+        let behind = behind(&self.ordered, &newest).map(<[Incarnation]>::to_vec);
+        let mut broken = behind.is_none() || self.files.last().is_some_and(|file| !file.holes().is_empty());
+        for incarnation in behind.unwrap_or_default() {
             // Its end may have come since.
             grown |= self.look_at_last().await?;
-            let chunks = self.archive.chunks(&server, incarnation).await?;
+            let chunks = self.archive.chunks(&server, &incarnation).await?;
             let state = self.archive.file_state_of(chunks, self.files.last()).await?;
             if state.seam != Seam::Joined {
                 broken = true;
+                // What comes yet may tell of another order.
+                self.listed.clear();
                 break;
             }
             self.files.push(state);
@@ -160,10 +172,11 @@ impl Follower {
     }
 }
 
-/// The files that the server wrote behind one. Their times do not tell: its clock may have been set back.
-fn behind<'a>(all: &'a [Incarnation], one: Option<&Incarnation>) -> &'a [Incarnation] {
-    let at = all.iter().position(|file| Some(file) == one);
-    at.and_then(|at| all.get(at.saturating_add(1)..)).unwrap_or_default()
+/// The files that the server wrote behind one, if that is there: it may have been pruned. Their times do not tell: its clock may
+/// have been set back.
+fn behind<'a>(all: &'a [Incarnation], one: &Incarnation) -> Option<&'a [Incarnation]> {
+    let at = all.iter().position(|file| file == one)?;
+    all.get(at.saturating_add(1)..)
 }
 
 /// All of a line.
@@ -189,7 +202,8 @@ mod tests {
         };
         // The clock was set back before the third.
         let all = [file(1, 100), file(2, 200), file(3, 50)];
-        assert_eq!(behind(&all, Some(&all[1])), [file(3, 50)]);
-        assert!(behind(&all, Some(&all[2])).is_empty() && behind(&all, Some(&file(9, 9))).is_empty());
+        assert_eq!(behind(&all, &all[1]), Some(&[file(3, 50)][..]));
+        assert_eq!(behind(&all, &all[2]), Some(&[][..]));
+        assert_eq!(behind(&all, &file(9, 9)), None, "it was pruned");
     }
 }

@@ -135,7 +135,7 @@ impl Lines {
 /// The last moment of which a line has something, microseconds since 1970.
 fn written_us(line: &Line) -> u64 {
     let begun = line.files.last().map(|file| CommitTime::from_seconds(file.incarnation().created_s));
-    line.written_until().max(begun.unwrap_or_default()).micros()
+    line.written_until.max(begun.unwrap_or_default()).micros()
 }
 
 #[cfg(test)]

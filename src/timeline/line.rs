@@ -5,6 +5,8 @@
 //! belongs to the head's history. After a restore to just before an accident the restored server begins a new line, and
 //! the line with the accident stays a head of its own: nothing of it gets into the new head's lineage.
 
+use std::collections::HashMap;
+
 use crate::archive::{Archive, BaseManifest, FileState, History, Seam};
 use crate::error::{Error, Kind, Result};
 use crate::position::{CommitTime, GtidSet, Incarnation, Position, ServerUuid};
@@ -22,6 +24,9 @@ pub struct Line {
     pub executed: GtidSet,
     /// The highest commit time in it.
     pub last_commit: CommitTime,
+    /// The last moment at which it is known to have been written: its last commit, or its beginning; never before what its
+    /// server wrote earlier, for a clock may have been set back.
+    pub written_until: CommitTime,
     /// Why it begins: after a gap, or with the archive itself.
     pub after_gap: bool,
 }
@@ -32,11 +37,13 @@ impl Line {
         if first.contiguous_end() == 0 {
             return None;
         }
+        let last_commit = files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default();
         Some(Self {
             server,
             before: first.executed_before().unwrap_or_default(),
             executed: last.executed_at_end().unwrap_or_default(),
-            last_commit: files.iter().map(|file| file.chunks.high_commit()).max().unwrap_or_default(),
+            last_commit,
+            written_until: last_commit.max(CommitTime::from_seconds(first.incarnation().created_s)),
             after_gap: !matches!(first.seam, Seam::Begins | Seam::Pruned { .. }),
             files,
         })
@@ -51,11 +58,6 @@ impl Line {
     /// When its first file was begun, seconds since 1970.
     pub fn begun_s(&self) -> u32 {
         self.files.first().map_or(0, |file| file.incarnation().created_s)
-    }
-
-    /// The last moment at which it is known to have been written: its last commit, or its beginning.
-    pub fn written_until(&self) -> CommitTime {
-        self.last_commit.max(CommitTime::from_seconds(self.begun_s()))
     }
 
     /// Its first file's name and time: with the server it names the line.
@@ -142,7 +144,18 @@ impl Lines {
         let line = |(history, run): (&History, _)| {
             Line::new(history.server, history.files.get::<std::ops::Range<usize>>(run).unwrap_or(&[]).to_vec())
         };
-        Self { lines: runs.filter_map(line).collect() }
+        Self::new(runs.filter_map(line).collect())
+    }
+
+    /// Lines, each server's in the order in which it wrote them.
+    pub(super) fn new(mut lines: Vec<Line>) -> Self {
+        let mut until: HashMap<ServerUuid, CommitTime> = HashMap::new();
+        for line in &mut lines {
+            let until = until.entry(line.server).or_default();
+            *until = line.written_until.max(*until);
+            line.written_until = *until;
+        }
+        Self { lines }
     }
 
     /// A line.
@@ -160,7 +173,7 @@ impl Lines {
             .filter(|(index, line)| !all().any(|(other, later)| other != *index && goes_on(line, *index, later, other)))
             .map(|(index, _)| index)
             .collect();
-        heads.sort_by_key(|index| self.lines.get(*index).map(Line::written_until));
+        heads.sort_by_key(|index| self.lines.get(*index).map(|line| line.written_until));
         heads
     }
 
@@ -240,8 +253,10 @@ impl Lines {
         let line = self.line(newest)?;
         for other in heads.iter().copied().filter(|other| *other != newest) {
             let left = self.line(other)?;
-            let began_later = left.written_until() <= CommitTime::from_seconds(line.begun_s().saturating_add(1));
-            if !(began_later && line.before.is_subset_of(&left.executed)) {
+            let began_later = left.written_until <= CommitTime::from_seconds(line.begun_s().saturating_add(1));
+            // What stands behind a server's line against the times was proven to be later: its clock was set back.
+            let proven = left.server == line.server && other < newest && line.begun_s() < left.begun_s();
+            if !((began_later || proven) && line.before.is_subset_of(&left.executed)) {
                 return Err(self.ambiguous("several histories of the archive are alive")?);
             }
         }
@@ -309,7 +324,7 @@ impl Lines {
         let candidates = self.lines.iter().enumerate().filter(|(index, _)| unused(*index) && earlier(*index));
         let scored = candidates.filter_map(|(index, line)| {
             let adds = line.executed.minus(&line.before).common_with(needed).count();
-            (adds > 0).then(|| (line.executed.common_with(needed).count(), line.written_until(), index, line))
+            (adds > 0).then(|| (line.executed.common_with(needed).count(), line.written_until, index, line))
         });
         scored.max_by_key(|(covers, commit, index, _)| (*covers, *commit, *index)).map(|best| (best.2, best.3))
     }
@@ -390,8 +405,8 @@ fn goes_on(line: &Line, index: usize, later: &Line, other: usize) -> bool {
     let holds = related && line.executed.is_subset_of(&later.executed);
     // A server restored to an earlier state begins a line that the older one holds, until it commits; and after a reset
     // the same GTIDs come again. So what had ended before the line began does not go on from it.
-    let was_alive = later.written_until() >= CommitTime::from_seconds(line.begun_s());
-    holds && was_alive && (later.written_until(), other) > (line.written_until(), index)
+    let was_alive = later.written_until >= CommitTime::from_seconds(line.begun_s());
+    holds && was_alive && (later.written_until, other) > (line.written_until, index)
 }
 
 #[cfg(test)]

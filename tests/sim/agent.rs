@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use binvault::archive::Beacon;
 use binvault::chunk::compress::CompressOptions;
 use binvault::chunk::keys::{Identities, generate};
 use binvault::clock::{self, Instant};
@@ -12,7 +13,7 @@ use binvault::mysql::{Address, SourceOptions};
 use binvault::retry::RetryOptions;
 use binvault::run::{RunOptions, RunReport, STOP_LIMIT, UpkeepOptions, run};
 use binvault::ship::ShipOptions;
-use binvault::store::{SharedStore, StoreOptions, simulated};
+use binvault::store::{Key, SharedStore, Store as _, StoreOptions, simulated};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -156,9 +157,10 @@ impl Agent {
         }
     }
 
-    /// SIGTERM, and what the agent promises about it.
-    pub(crate) async fn stop(&mut self, world: &World) {
-        let Some(running) = self.running.take() else { return };
+    /// SIGTERM, and what the agent promises about it. Whether it was streaming, and has ended in good order.
+    pub(crate) async fn stop(&mut self, world: &World) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        let (streamed, mut in_order) = (world.sends_to(&running.life.name), false);
         let (name, mut task) = (running.life.name.clone(), running.task);
         world.note(|| format!("{name} is told to stop"));
         running.stop.cancel();
@@ -167,6 +169,7 @@ impl Agent {
             None if running.life.dead.is_cancelled() => {}
             None => world.wrong(format!("{name} has not stopped within {} s", limit.as_secs())),
             Some(Ok(Ok(report))) => {
+                in_order = streamed && !running.life.dead.is_cancelled();
                 world.note(|| format!("{name} has stopped at {:?}", report.durable.position));
                 if let Some(durable) = report.durable.position {
                     let held = running.life.spooled();
@@ -183,6 +186,18 @@ impl Agent {
         task.abort();
         world.cut(|line| line.life == name);
         simulated::put(&name, None);
+        in_order
+    }
+
+    /// Its beacon tells what the server said behind the word to stop.
+    pub(crate) async fn has_said_its_last_word(&self, world: &World, shelf: &Shelf, told_us: u64) {
+        let key = Key::new(format!("agents/{}.json", self.id)).unwrap();
+        let body = shelf.objects.get_range(&key, 0, u64::MAX).await;
+        let beacon: Option<Beacon> = body.ok().and_then(|body| serde_json::from_slice(&body).ok());
+        let said = |beacon: &Beacon| beacon.stopped && beacon.server_position.is_some() && beacon.as_of_us >= told_us;
+        if !beacon.as_ref().is_some_and(said) {
+            world.wrong(format!("{} has stopped in good order without a last word: {beacon:?}", self.id));
+        }
     }
 }
 

@@ -107,7 +107,8 @@ fn begin(world: &World, id: u32, session: &Session, ask: &Ask) -> Result<usize, 
     }
     let file = ask.find(&server)?;
     let semi_sync = session.semi_sync && server.plugin.is_some();
-    server.dumps.insert(id, Dump { replica: session.replica, file, semi_sync });
+    server.dumps_begun += 1;
+    server.dumps.insert(id, Dump { replica: session.replica, begun: clock::monotonic(), file, semi_sync });
     Ok(file)
 }
 

@@ -27,6 +27,8 @@ use crate::world::{Net, Sky, World, lock};
 const BEGIN_US: u64 = 1_795_000_000_000_000;
 /// By then, of simulated time, an agent has caught up once nothing is in its way.
 const CATCH_UP: Duration = Duration::from_secs(240);
+/// So long, of simulated time, it is looked in the end whether all is quiet.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What came of a history.
 #[derive(Debug)]
@@ -238,7 +240,7 @@ impl History {
                 agent.kill(&world);
                 agent.start(&world, counter(&world), &self.settings, &shelf, Some(fuse));
             }
-            Step::Stop => agent.stop(&world).await,
+            Step::Stop => _ = agent.stop(&world).await,
             _ => self.start_all(),
         }
     }
@@ -323,8 +325,27 @@ impl History {
             }
         }
         self.pass(Duration::from_secs(2)).await;
+        self.settled().await;
+        // Also in the middle of a question.
+        let pause = Duration::from_millis(self.dice.below(1000));
+        self.pass(pause).await;
         for agent in &mut self.agents {
-            agent.stop(&self.world).await;
+            let told_us = clock::now_us();
+            if agent.stop(&self.world).await {
+                agent.has_said_its_last_word(&self.world, &self.shelf, told_us).await;
+            }
+        }
+    }
+
+    /// Where nothing happens any more, nobody begins again and again.
+    async fn settled(&mut self) {
+        let begun = |world: &World| lock(&world.server).dumps_begun;
+        let before = begun(&self.world);
+        self.pass(QUIET).await;
+        let more = begun(&self.world) - before;
+        // Each beginning takes two or three, and an agent that had left the source may come back to it.
+        if more > 10 * self.agents.len() as u64 {
+            self.world.wrong(format!("nothing happens, and {more} dumps were begun within {} s", QUIET.as_secs()));
         }
     }
 

@@ -86,7 +86,24 @@ pub(crate) async fn plans(
             counts.plans += 1;
         }
     }
-    Ok(())
+    unnamed(world, shelf, &lines)
+}
+
+/// Where no head is named, the latest is the history that the server wrote last, or nobody can tell, and that is said.
+fn unnamed(world: &World, shelf: &Shelf, lines: &Lines) -> Result<(), String> {
+    let server = lock(&world.server);
+    let Some(newest) = server.files.iter().rposition(|file| shelf.covered(file) > 0) else { return Ok(()) };
+    let Ok(head) = lines.latest() else { return Ok(()) };
+    let line = lines.line(head).map_err(|error| error.chain())?;
+    let ends = line.files.last().and_then(|file| server.incarnation(file.incarnation()));
+    if ends == Some(newest) {
+        return Ok(());
+    }
+    let [chosen, newest] = [ends.unwrap_or_default(), newest].map(|file| {
+        let file = &server.files[file];
+        format!("{} of {}, epoch {}", file.name(), file.created_s, file.epoch)
+    });
+    Err(format!("the latest history is said to end in {chosen}, but {newest} was written later"))
 }
 
 /// Whether a GTID came again where the archive has not seen both transactions.

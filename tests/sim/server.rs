@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use binvault::clock::Instant;
 use binvault::position::{Gtid, GtidSet, Incarnation, Sid, Tag};
 use uuid::Uuid;
 
@@ -65,6 +66,7 @@ pub(crate) struct Epoch {
 #[derive(Debug)]
 pub(crate) struct Dump {
     pub(crate) replica: Option<Uuid>,
+    pub(crate) begun: Instant,
     pub(crate) file: usize,
     pub(crate) semi_sync: bool,
 }
@@ -81,6 +83,8 @@ pub(crate) struct Server {
     pub(crate) executed: GtidSet,
     pub(crate) purged: GtidSet,
     pub(crate) dumps: BTreeMap<u32, Dump>,
+    /// How many were ever begun.
+    pub(crate) dumps_begun: u64,
     pub(crate) plugin: Option<Plugin>,
     pub(crate) gtid_mode: bool,
     /// How often it was reset.
@@ -101,6 +105,7 @@ impl Server {
             executed: GtidSet::new(),
             purged: GtidSet::new(),
             dumps: BTreeMap::new(),
+            dumps_begun: 0,
             plugin,
             gtid_mode,
             resets: 0,
@@ -114,9 +119,9 @@ impl Server {
 
     fn open_file(&mut self, now_us: u64) {
         let number = self.listed.last().map_or(1, |last| self.files[*last].number + 1);
-        // An incarnation is told apart by whole seconds: a server that goes back within one is beyond what is promised.
+        // An incarnation is told apart by whole seconds: that a name comes back in one is beyond what is promised.
         let mut created_s = u32::try_from(now_us / 1_000_000).unwrap();
-        while self.files.iter().any(|file| file.number == number && file.created_s >= created_s) {
+        while self.files.iter().any(|file| file.number == number && file.created_s == created_s) {
             created_s += 1;
         }
         let previous = self.logged_and_purged();

@@ -173,7 +173,7 @@ fn resume_after(chunks: &[(Vec<u8>, ChunkMeta)]) -> ResumePoint {
         closes: last.closes.clone(),
         torn: false,
     };
-    ResumePoint { inside: Some(inside), follows: None, high_commit: last.high_commit_us, run: None }
+    ResumePoint { inside: Some(inside), high_commit: last.high_commit_us, ..ResumePoint::default() }
 }
 
 fn check(server: &Server, out: &Out, until: usize) {

@@ -32,6 +32,7 @@ fn line(server: &str, files: &[u32], last_s: u32, before: &str, executed: &str) 
         before: set(before),
         executed: set(executed),
         last_commit: CommitTime::from_seconds(last_s),
+        written_until: CommitTime::from_seconds(files.first().map_or(last_s, |begun_s| last_s.max(*begun_s))),
         after_gap: false,
     }
 }
@@ -67,7 +68,7 @@ fn base(server: &str, at_s: u32, number: u64, created_s: u32, executed: &str) ->
 
 fn needed(lines: Vec<Line>, bases: &[BaseManifest], since_s: u32, spare: &[&str]) -> Needed {
     let spare = spare.iter().map(|id| (*id).to_owned()).collect();
-    Lines { lines }.needed_since(bases, &[], CommitTime::from_seconds(since_s).micros(), &spare).unwrap()
+    Lines::new(lines).needed_since(bases, &[], CommitTime::from_seconds(since_s).micros(), &spare).unwrap()
 }
 
 fn times(needed: &Needed) -> Vec<u32> {

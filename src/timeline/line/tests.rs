@@ -25,12 +25,13 @@ fn line(server: &str, begun_s: u32, last_s: u32, before: &str, executed: &str) -
         before: set(before),
         executed: set(executed),
         last_commit: CommitTime::from_seconds(last_s),
+        written_until: CommitTime::from_seconds(begun_s.max(last_s)),
         after_gap: false,
     }
 }
 
 fn lines(lines: Vec<Line>) -> Lines {
-    Lines { lines }
+    Lines::new(lines)
 }
 
 #[test]
@@ -86,6 +87,20 @@ fn after_a_reset_the_same_numbers_are_another_history() {
     assert_eq!(all.latest().unwrap(), 1);
     assert_eq!(all.lineage(1).unwrap().len(), 1);
     assert!(all.head(1).unwrap().name.starts_with(&format!("{A}/binlog.000001.")));
+}
+
+/// Found by `tests/sim`: the server's clock was an hour ahead when it began its first line.
+#[test]
+fn where_the_clock_was_set_back_the_order_of_a_servers_lines_tells() {
+    let after_a_reset = lines(vec![line(A, 4000, 4010, "", "A:1-50"), line(A, 400, 500, "", "A:1-10")]);
+    assert_eq!(after_a_reset.heads(), [0, 1]);
+    assert_eq!(after_a_reset.latest().unwrap(), 1);
+    let after_a_purge = lines(vec![line(A, 4000, 4010, "", "A:1-50"), line(A, 400, 500, "A:1-60", "A:1-90")]);
+    assert_eq!(after_a_purge.heads(), [1]);
+    // The numbers of the first line came again in the second, from which the third goes on.
+    let again = [line(A, 4000, 4010, "", "A:1-3"), line(A, 400, 500, "", "A:1-8"), line(A, 600, 700, "A:1-3", "A:1-5")];
+    let lineage = lines(again.to_vec()).lineage(2).unwrap();
+    assert_eq!(lineage.iter().map(|segment| segment.line).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[test]
