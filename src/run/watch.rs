@@ -123,11 +123,20 @@ impl Watch {
     /// The last word of an agent that ends in good order: what is durable now, against what the server says now, if it
     /// still answers.
     pub(super) async fn last_word(mut self) {
-        let asked = clock::with_timeout(LAST_WORD_LIMIT, self.ask()).await;
+        let asked = clock::with_timeout(LAST_WORD_LIMIT, self.ask_at_last()).await;
         if !matches!(asked, Some(Ok(()))) {
             tracing::debug!("the server's last position could not be asked");
         }
         clock::with_timeout(LAST_WORD_LIMIT, self.beacon(true)).await;
+    }
+
+    /// Asks by another connection, if need be: the end may have come in the middle of a question.
+    async fn ask_at_last(&mut self) -> Result<()> {
+        if self.ask().await.is_ok() {
+            return Ok(());
+        }
+        self.asked = Connection::connect(&self.source, PROGRAM).await?;
+        self.ask().await
     }
 
     async fn ask(&mut self) -> Result<()> {
