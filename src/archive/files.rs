@@ -14,6 +14,8 @@ use super::{Archive, Cover, ENTRIES_MAX};
 const HEAD_BYTES: u64 = 16 << 10;
 /// Files that are looked at at a time: a store may be far away.
 pub(super) const FILES_AT_A_TIME: usize = 8;
+/// First chunks of a file that are asked what the file follows.
+const FIRSTS_MAX: usize = 8;
 
 /// A chunk in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +57,12 @@ impl FileChunks {
     /// what was executed before the file.
     pub fn first(&self) -> Option<&StoredChunk> {
         // Of equal ones the same as `cover` takes: the first.
-        let first = self.chunks.iter().rev().filter(|chunk| chunk.name.range.start() == 0);
-        first.max_by_key(|chunk| chunk.name.range.end())
+        self.firsts().rev().max_by_key(|chunk| chunk.name.range.end())
+    }
+
+    /// All of those.
+    fn firsts(&self) -> impl DoubleEndedIterator<Item = &StoredChunk> {
+        self.chunks.iter().filter(|chunk| chunk.name.range.start() == 0)
     }
 
     /// The chunk that holds the last contiguous byte.
@@ -123,13 +129,26 @@ impl Archive {
     /// The file that one follows, as its first chunk says.
     async fn follows(&self, server: &ServerUuid, file: &Incarnation) -> Result<Option<Incarnation>> {
         let chunks = self.chunks(server, file).await?;
-        let Some(first) = chunks.first() else { return Ok(None) };
-        match self.meta(first).await {
-            Ok(meta) => Ok(meta.follows.map(|link| link.incarnation())),
+        match self.first_meta(&chunks).await {
+            Ok(meta) => Ok(meta.and_then(|meta| meta.follows).map(|link| link.incarnation())),
             Err(error) if error.is_retryable() => Err(error),
             // A damaged one is found and named where its bytes are wanted.
             Err(_) => Ok(None),
         }
+    }
+
+    /// Metadata of a file's first chunk. Of several, one may be of an agent that did not see what is archived before the file:
+    /// then another's link counts.
+    pub(super) async fn first_meta(&self, chunks: &FileChunks) -> Result<Option<ChunkMeta>> {
+        let Some(first) = chunks.first() else { return Ok(None) };
+        let mut meta = self.meta(first).await?;
+        for other in chunks.firsts().filter(|other| *other != first).take(FIRSTS_MAX) {
+            if meta.follows.is_some() {
+                break;
+            }
+            meta.follows = self.meta(other).await?.follows;
+        }
+        Ok(Some(meta))
     }
 
     /// The chunks of a file.

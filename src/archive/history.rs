@@ -243,10 +243,7 @@ impl Archive {
     }
 
     async fn ends_of(&self, chunks: FileChunks) -> Result<Ends> {
-        let first = match chunks.first() {
-            Some(chunk) => Some(self.meta(chunk).await?),
-            None => None,
-        };
+        let first = self.first_meta(&chunks).await?;
         let last = match chunks.last_contiguous() {
             // A file may have several first chunks, and they tell of different ends.
             Some(chunk) if chunks.first() == Some(chunk) => first.clone(),

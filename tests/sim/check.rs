@@ -1,8 +1,9 @@
 //! What must be true of an archive, whatever has happened.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use binvault::archive::{Archive, BaseContent, BaseManifest, BasePart, Coordinates, FileChunks, ReadOptions};
+use binvault::archive::{Archive, BaseContent, BaseManifest, BasePart, Coordinates, FileChunks, ReadOptions, Seam};
 use binvault::chunk::{FORMAT_VERSION, OpenedChunk};
 use binvault::position::{BinlogFile, ByteRange, Incarnation, ServerUuid};
 use binvault::store::{Key, ListDepth, ListPage, ObjectMeta, Put, SharedStore, Store, StoreError, get_all};
@@ -102,6 +103,10 @@ pub(crate) async fn archive(
         }
     }
     told(world, shelf, &archive).await?;
+    // Which files stood behind a hole when a history was left, only times tell: where they deceive, too much is told.
+    if !world.clock_went_back.load(Ordering::Relaxed) {
+        recorded(&archive).await?;
+    }
     restore::plans(world, shelf, &archive, dice, counts).await
 }
 
@@ -128,6 +133,33 @@ async fn told(world: &World, shelf: &Shelf, archive: &Archive) -> Result<(), Str
     let runs = archive.history(&ServerUuid(SERVER)).await.map_err(said)?.runs().len();
     let told = runs > 1 || !archive.gaps().await.map_err(said)?.is_empty();
     if told { Ok(()) } else { Err(format!("transaction {id} is lost or missing, and nobody is told")) }
+}
+
+/// Once all has healed, each break that the files show is recorded.
+async fn recorded(archive: &Archive) -> Result<(), String> {
+    let said = |error: binvault::error::Error| error.chain();
+    let records = archive.gaps().await.map_err(said)?;
+    for (index, file) in archive.history(&ServerUuid(SERVER)).await.map_err(said)?.files.iter().enumerate() {
+        let joins = match &file.seam {
+            Seam::Joined | Seam::Branches { .. } | Seam::Pruned { .. } | Seam::Remains => true,
+            Seam::Begins => index == 0,
+            Seam::Missing { .. } | Seam::Unknown => false,
+        };
+        if !joins && !records.iter().any(|record| record.explains_seam(file)) {
+            return Err(format!(
+                "nobody is told why {} does not join what is before it: {:?}",
+                file.incarnation(),
+                file.seam
+            ));
+        }
+        let told = |hole: &ByteRange| {
+            records.iter().any(|record| record.explains_hole(&file.chunks.server, file.incarnation(), hole.start()))
+        };
+        if let Some(hole) = file.holes().iter().find(|hole| !told(hole)) {
+            return Err(format!("nobody is told why {} lacks {hole}", file.incarnation()));
+        }
+    }
+    Ok(())
 }
 
 /// Whether, without GTIDs, a file was taken for the one that follows an archived file, whose name it has, and which nobody has

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::chunk::compress::{CompressOptions, Compressor};
 use crate::chunk::keys::{Recipients, generate};
-use crate::chunk::{ChunkMeta, Executed, FORMAT_VERSION, seal};
+use crate::chunk::{ChunkMeta, Executed, FORMAT_VERSION, Link, seal};
 use crate::position::{BinlogFile, ChecksumAlgorithm, CommitTime, GtidSet, Incarnation, ServerUuid};
 use crate::store::memory::MemoryStore;
 use crate::store::{Key, SharedStore};
@@ -22,6 +22,20 @@ async fn of_several_first_chunks_the_longest_tells_where_the_file_goes_on() {
     let places = room.archive.resume_points(&SERVER).await.unwrap();
     let inside = places[0].inside.as_ref().unwrap();
     assert_eq!((inside.end, inside.resume), (300, 300));
+}
+
+/// Found by `tests/sim`: an agent did not see yet what another had just archived, and began with the server's oldest file.
+#[tokio::test]
+async fn of_several_first_chunks_one_tells_what_the_file_follows() {
+    let before = Link { file: BinlogFile::new("binlog.000000").unwrap(), created_s: 1, end: 9 };
+    for (with, without) in [(100, 300), (300, 100), (100, 100)] {
+        let room = Room::new().await;
+        room.put(0, without).await;
+        room.put_behind(Some(before.clone()), 0, with).await;
+        let history = room.archive.history(&SERVER).await.unwrap();
+        let first = history.files[0].first.as_ref().unwrap();
+        assert_eq!((first.follows.as_ref(), first.end), (Some(&before), with.max(without)));
+    }
 }
 
 struct Room {
@@ -52,6 +66,10 @@ impl Room {
     }
 
     async fn put(&self, start: u64, end: u64) -> Key {
+        self.put_behind(None, start, end).await
+    }
+
+    async fn put_behind(&self, follows: Option<Link>, start: u64, end: u64) -> Key {
         let meta = ChunkMeta {
             format: FORMAT_VERSION,
             archive: self.archive.id(),
@@ -68,7 +86,7 @@ impl Room {
             gtids: GtidSet::new(),
             previous: None,
             unlogged: GtidSet::new(),
-            follows: None,
+            follows,
             starts_inside: false,
             open: None,
             resume: end,
