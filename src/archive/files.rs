@@ -2,7 +2,7 @@
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, OBJECT_BYTES_MAX, read_header};
+use crate::chunk::{ChunkMeta, ChunkName, HEADER_BYTES_MAX, HeaderRead, Link, OBJECT_BYTES_MAX, read_header};
 use crate::error::{Context, Error, Result};
 use crate::position::{ByteRange, CommitTime, Incarnation, ServerUuid};
 use crate::store::{self, Key, ListDepth, ObjectMeta};
@@ -137,16 +137,18 @@ impl Archive {
         }
     }
 
-    /// Metadata of a file's first chunk. Of several, one may be of an agent that did not see what is archived before the file:
-    /// then another's link counts.
+    /// Metadata of a file's first chunk. Of several, one may be of an agent that did not see what is archived before the file, or
+    /// took the file for its own successor: then another's link counts.
     pub(super) async fn first_meta(&self, chunks: &FileChunks) -> Result<Option<ChunkMeta>> {
         let Some(first) = chunks.first() else { return Ok(None) };
+        let another = |link: &Link| link.incarnation() != chunks.incarnation;
         let mut meta = self.meta(first).await?;
+        meta.follows = meta.follows.filter(another);
         for other in chunks.firsts().filter(|other| *other != first).take(FIRSTS_MAX) {
             if meta.follows.is_some() {
                 break;
             }
-            meta.follows = self.meta(other).await?.follows;
+            meta.follows = self.meta(other).await?.follows.filter(another);
         }
         Ok(Some(meta))
     }

@@ -271,10 +271,16 @@ impl Scene<'_> {
         let here = elsewhere.is_none_or(|elsewhere| elsewhere.inside.executed().is_subset_of(&inside.executed()));
         // Two empty sets prove nothing: a reset empties the server's.
         if before == inside.executed() && !before.is_empty() && here && missing.is_empty() {
-            // Everything before the file is what is archived, and nothing else: it follows, whatever its name.
-            tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
-            let from =
-                ResumePoint { follows: Some(inside.link()), high_commit: own.high_commit, ..ResumePoint::default() };
+            // Everything before the file is what is archived, and nothing else: it follows, whatever its name. Or it is the
+            // very file in which the archive ends, which follows what it did.
+            let is_it = file == inside.incarnation.file && self.created(&file).await? == inside.incarnation.created_s;
+            if is_it {
+                tracing::warn!(%broken, %file, "archiving goes on from the beginning of the file, without a gap");
+            } else {
+                tracing::warn!(%broken, %file, "the server's binlogs have other names now, and go on without a gap");
+            }
+            let follows = (!is_it).then(|| inside.link());
+            let from = ResumePoint { follows, high_commit: own.high_commit, ..ResumePoint::default() };
             return Ok(Beginning { start: Start { from, ..start }, anew: true, gap: None });
         }
         // So nobody knows whether anything is missing, either.

@@ -167,7 +167,7 @@ impl World {
     /// Whether the server has been sending its log to an agent's life for some time.
     pub(crate) fn sends_to(&self, life: &str) -> bool {
         let lines = lock(&self.lines);
-        let is_its = |id: &u32| lines.get(id).is_some_and(|line| line.life == life);
+        let is_its = |id: &u32| lines.get(id).is_some_and(|line| line.life == life && !line.frozen.is_cancelled());
         let server = lock(&self.server);
         server.dumps.iter().any(|(id, dump)| is_its(id) && dump.begun.elapsed() > Duration::from_secs(1))
     }

@@ -38,6 +38,20 @@ async fn of_several_first_chunks_one_tells_what_the_file_follows() {
     }
 }
 
+/// Found by `tests/sim`.
+#[tokio::test]
+async fn a_file_does_not_follow_itself() {
+    let room = Room::new().await;
+    let itself = Link { file: incarnation().file, created_s: incarnation().created_s, end: 100 };
+    room.put_behind(Some(itself), 0, 300).await;
+    let history = room.archive.history(&SERVER).await.unwrap();
+    assert_eq!(history.files[0].seam, crate::archive::Seam::Begins);
+    let before = Link { file: BinlogFile::new("binlog.000000").unwrap(), created_s: 1, end: 9 };
+    room.put_behind(Some(before.clone()), 0, 100).await;
+    let history = room.archive.history(&SERVER).await.unwrap();
+    assert_eq!(history.files[0].first.as_ref().unwrap().follows, Some(before));
+}
+
 struct Room {
     archive: Archive,
     store: SharedStore,
