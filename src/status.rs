@@ -196,8 +196,8 @@ pub async fn survey(archive: &Archive, source: Option<&SourceOptions>, objective
         }),
         None => None,
     };
-    let (gaps, bases, drills) = (archive.gaps().await?, archive.bases().await?, archive.drills().await?);
-    let histories = archive.histories().await?;
+    let (bases, drills) = (archive.bases().await?, archive.drills().await?);
+    let (histories, gaps) = archive.histories_and_gaps().await?;
     let lines = Lines::of(&histories);
     let mut servers = Vec::new();
     for history in &histories {

@@ -179,6 +179,11 @@ impl History {
 impl Archive {
     /// Reads every server's history.
     pub async fn histories(&self) -> Result<Vec<History>> {
+        Ok(self.histories_and_gaps().await?.0)
+    }
+
+    /// The same, with the records of breaks that it takes to tell the order of files.
+    pub async fn histories_and_gaps(&self) -> Result<(Vec<History>, Vec<GapRecord>)> {
         let mut listed = Vec::new();
         for server in self.servers().await? {
             listed.push((server, self.listed(&server).await?));
@@ -189,7 +194,7 @@ impl Archive {
         for (server, files) in listed {
             histories.push(self.history_of(&server, &files, &gaps).await?);
         }
-        Ok(histories)
+        Ok((histories, gaps))
     }
 
     /// Reads a server's history: one listing and two headers a file, some files at a time.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use binvault::archive::{Archive, BaseContent, BaseManifest, BasePart, Coordinates, FileChunks, ReadOptions, Seam};
+use binvault::archive::{Archive, BaseContent, BaseManifest, BasePart, Coordinates, FileChunks, ReadOptions};
 use binvault::chunk::{FORMAT_VERSION, OpenedChunk};
+use binvault::config::Objectives;
 use binvault::position::{BinlogFile, ByteRange, Incarnation, ServerUuid};
+use binvault::status::survey;
 use binvault::store::{Key, ListDepth, ListPage, ObjectMeta, Put, SharedStore, Store, StoreError, get_all};
 use bytes::Bytes;
 
@@ -136,31 +138,11 @@ async fn told(world: &World, shelf: &Shelf, archive: &Archive) -> Result<(), Str
     if told { Ok(()) } else { Err(format!("transaction {id} is lost or missing, and nobody is told")) }
 }
 
-/// Once all has healed, each break that the files show is recorded.
+/// Once all has healed, each break that `status` shows is recorded.
 async fn recorded(archive: &Archive) -> Result<(), String> {
-    let said = |error: binvault::error::Error| error.chain();
-    let records = archive.gaps().await.map_err(said)?;
-    for (index, file) in archive.history(&ServerUuid(SERVER)).await.map_err(said)?.files.iter().enumerate() {
-        let joins = match &file.seam {
-            Seam::Joined | Seam::Branches { .. } | Seam::Pruned { .. } | Seam::Remains => true,
-            Seam::Begins => index == 0,
-            Seam::Missing { .. } | Seam::Unknown => false,
-        };
-        if !joins && !records.iter().any(|record| record.explains_seam(file)) {
-            return Err(format!(
-                "nobody is told why {} does not join what is before it: {:?}",
-                file.incarnation(),
-                file.seam
-            ));
-        }
-        let told = |hole: &ByteRange| {
-            records.iter().any(|record| record.explains_hole(&file.chunks.server, file.incarnation(), hole.start()))
-        };
-        if let Some(hole) = file.holes().iter().find(|hole| !told(hole)) {
-            return Err(format!("nobody is told why {} lacks {hole}", file.incarnation()));
-        }
-    }
-    Ok(())
+    let survey = survey(archive, None, &Objectives::default()).await.map_err(|error| error.chain())?;
+    let silent = survey.report.servers.iter().flat_map(|server| &server.gaps).find(|gap| !gap.recorded);
+    silent.map_or(Ok(()), |gap| Err(format!("nobody is told of the gap at {}: {}", gap.file, gap.problem)))
 }
 
 /// Whether, without GTIDs, a file was taken for the one that follows an archived file, whose name it has, and which nobody has
