@@ -122,9 +122,9 @@ async fn joins(
     (before, end): (&Incarnation, u64),
     selection: &Selection,
 ) -> Result<()> {
-    let Some(first) = chunks.first() else { return Ok(()) };
     // A header that cannot be read is told when its own file is exported.
-    let Some(link) = archive.meta(first).await.ok().and_then(|meta| meta.follows) else { return Ok(()) };
+    let first = archive.first_meta(chunks).await.ok().flatten();
+    let Some(link) = first.and_then(|meta| meta.follows) else { return Ok(()) };
     let is_before = link.file == before.file && link.created_s == before.created_s;
     // A file may go on from the middle of another: what stands behind there is another history.
     let have = match is_before {

@@ -58,6 +58,7 @@ use crate::position::{GtidSet, Position, ServerUuid};
 use crate::store::spool::Spool;
 
 pub use changes::Follower;
+pub use cut::Expected;
 pub use ledger::Ledger;
 pub use pieces::PIECES_AT_A_TIME;
 pub use progress::{Durable, Progress, Snapshot, Stage};
@@ -125,9 +126,8 @@ pub struct Voyage {
     pub server: ServerUuid,
     /// Where the archive ends.
     pub from: ResumePoint,
-    /// What the first file must say was executed before it. The server has said so when it was chosen, and may have been
-    /// reset since.
-    pub before: Option<GtidSet>,
+    /// What the first file must be.
+    pub expected: Expected,
     /// The server's `gtid_purged`: what it had executed that none of its binlogs has.
     pub purged: GtidSet,
     /// The archive.

@@ -139,7 +139,10 @@ impl Archive {
 
     /// Metadata of a file's first chunk. Of several, one may be of an agent that did not see what is archived before the file, or
     /// took the file for its own successor: then another's link counts.
-    pub(super) async fn first_meta(&self, chunks: &FileChunks) -> Result<Option<ChunkMeta>> {
+    ///
+    /// # Errors
+    /// As [`Self::meta`].
+    pub(crate) async fn first_meta(&self, chunks: &FileChunks) -> Result<Option<ChunkMeta>> {
         let Some(first) = chunks.first() else { return Ok(None) };
         let another = |link: &Link| link.incarnation() != chunks.incarnation;
         let mut meta = self.meta(first).await?;

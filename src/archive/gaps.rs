@@ -125,21 +125,21 @@ impl GapRecord {
         u64::from(incarnation.created_s).saturating_mul(1_000_000) <= self.at_us
     }
 
-    /// Whether nothing can be archived any more at this place, the files being told apart by when they were begun. Behind a
-    /// reset the names come again, so it takes both.
+    /// Whether nothing can be archived any more at this place, the files being told apart by when they were begun: behind a
+    /// reset the names come again, and archiving may have ended behind another break.
     fn left_behind(&self, incarnation: &Incarnation, at: &Position, ends_s: u32, goes_on_s: u32) -> bool {
-        if at.file == self.ends.file {
-            let is_there = match self.kind {
+        if at.file == self.ends.file && incarnation.created_s == ends_s {
+            return match self.kind {
                 // The server may come back, and go on in that file.
                 BreakKind::Failover => *at == self.ends,
                 BreakKind::Purged | BreakKind::Reset | BreakKind::LostTail => *at >= self.ends,
             };
-            return is_there && incarnation.created_s == ends_s;
         }
-        let is_later = at.file.base() == self.ends.file.base() && *at > self.ends && incarnation.created_s >= ends_s;
+        let is_later = at.file.base() == self.ends.file.base() && incarnation.created_s >= ends_s;
         is_later
             && match self.kind {
-                BreakKind::Purged => *at < self.goes_on_at && incarnation.created_s <= goes_on_s,
+                // Within a second names tell.
+                BreakKind::Purged => (incarnation.created_s, at) < (goes_on_s, &self.goes_on_at),
                 BreakKind::Reset | BreakKind::LostTail => incarnation.created_s < goes_on_s,
                 BreakKind::Failover => false,
             }
@@ -265,10 +265,18 @@ mod tests {
         assert_eq!(explained("b.000003", 30, 500), "purged reset lost_tail failover");
         assert_eq!(explained("b.000003", 30, 501), "purged reset lost_tail", "a chunk has landed since");
         assert_eq!(explained("b.000003", 80, 501), "", "the name came again");
+        assert_eq!(explained("b.000003", 60, 0), "purged reset lost_tail", "twice, and was left again");
+        assert_eq!(
+            explained("b.000001", 60, 0),
+            "purged reset lost_tail",
+            "behind a reset that another record tells of"
+        );
         assert_eq!(explained("b.000003", 20, 501), "", "and was there before");
         assert_eq!(explained("b.000004", 40, 0), "purged reset lost_tail");
         assert_eq!(explained("b.000004", 20, 0), "");
-        assert_eq!(explained("b.000008", 60, 9), "reset lost_tail");
+        assert_eq!(explained("b.000001", 30, 0), "purged reset lost_tail", "the same within a second");
+        assert_eq!(explained("b.000008", 60, 9), "purged reset lost_tail");
+        assert_eq!(explained("b.000008", 70, 9), "", "it goes on there, or before");
         assert_eq!(explained("b.000006", 70, 0), "purged", "nothing tells in one second, but a purge renames nothing");
         assert_eq!(explained("b.000008", 80, 9), "");
         assert_eq!(explained("c.000004", 40, 0), "");

@@ -152,8 +152,8 @@ enum Place<'a> {
     Oldest,
     /// Behind the last contiguous byte of a file.
     Behind(&'a FileState),
-    /// The first byte of a file of which nothing is there, but which another one follows.
-    Missing(&'a Link),
+    /// The first byte of a file whose beginning is not there, but something of what comes behind it.
+    Missing(&'a BinlogFile, u32),
 }
 
 impl Place<'_> {
@@ -165,8 +165,8 @@ impl Place<'_> {
         match self {
             Self::Oldest => None,
             Self::Behind(file) => Some(inside(file)),
-            Self::Missing(link) => Some(ResumeInFile {
-                incarnation: link.incarnation(),
+            Self::Missing(file, created_s) => Some(ResumeInFile {
+                incarnation: Incarnation { file: file.clone(), created_s },
                 end: 0,
                 resume: 0,
                 open: None,
@@ -201,7 +201,7 @@ fn resume_files(files: &[FileState], all: bool) -> Vec<(Place<'_>, Option<usize>
             (Seam::Begins | Seam::Branches { .. } | Seam::Pruned { .. } | Seam::Remains, _) => break,
             (Seam::Joined, _) => {}
             (Seam::Missing { wanted, have: 0 }, before) if all || before.is_some() => {
-                places.push((Place::Missing(wanted), None));
+                places.push((Place::Missing(&wanted.file, wanted.created_s), None));
                 match before {
                     Some(before) if before.contiguous_end() > 0 => places.push((Place::Behind(before), None)),
                     Some(_) => {}
@@ -212,8 +212,14 @@ fn resume_files(files: &[FileState], all: bool) -> Vec<(Place<'_>, Option<usize>
             (_, Some(before)) if before.contiguous_end() > 0 => places.push((Place::Behind(before), None)),
             // Without its first chunk: what comes before it is looked at next.
             (_, Some(_)) => {}
-            // The very first chunk was on its way.
-            (Seam::Unknown, None) if all => places.push((Place::Oldest, None)),
+            // The very first chunk was on its way. If it never comes, what stands behind it tells that something is missing.
+            (Seam::Unknown, None) if all => {
+                let Incarnation { file, created_s } = file.incarnation();
+                if places.is_empty() {
+                    places.push((Place::Missing(file, *created_s), None));
+                }
+                places.push((Place::Oldest, None));
+            }
             (_, None) => {}
         }
     }

@@ -33,6 +33,7 @@ use crate::mysql::facts::{ServerFacts, executed_gtids, previous_gtids, purged_gt
 use crate::mysql::replica::{DumpRequest, start_dump};
 use crate::mysql::{Connection, SourceOptions};
 use crate::position::{BinlogFile, CommitTime, GtidSet, Position, ServerUuid, created_text};
+use crate::ship::Expected;
 
 /// Where to go on, and what is to be told of it.
 #[derive(Debug)]
@@ -93,7 +94,13 @@ impl Scene<'_> {
             }
         };
         if let Some(gap) = beginning.gap.as_mut().filter(|gap| gap.goes_on_created_s.is_none()) {
-            gap.goes_on_created_s = Some(self.created(&gap.goes_on_at.file).await?);
+            let created_s = self.created(&gap.goes_on_at.file).await?;
+            gap.goes_on_created_s = Some(created_s);
+            // Else the record would tell of a file of which nothing is archived, and none of the one that is.
+            let start = &mut beginning.start;
+            if start.position == FIRST_EVENT && start.from.inside.is_none() && start.file == gap.goes_on_at.file {
+                start.expected.created_s = Some(created_s);
+            }
         }
         if beginning.anew {
             self.still_oldest(&binlogs).await?;
@@ -155,11 +162,12 @@ impl Scene<'_> {
         {
             let before = previous_gtids(self.asked, start.file.as_str()).await?;
             check_follows(&left.executed(), &before, &start.file)?;
-            start.before = Some(before);
+            start.expected.before = Some(before);
         }
         // A name that came back may have grown beyond the archived end: then the position may lie inside of an event, and
-        // a semi-synchronous dump would acknowledge what is not archived.
-        if let Some(inside) = start.from.inside.as_ref().filter(|_| start.position > FIRST_EVENT) {
+        // a semi-synchronous dump would acknowledge what is not archived. And of a file whose beginning is not archived, only
+        // this tells whether the server can still fill that hole.
+        if let Some(inside) = &start.from.inside {
             let created_s = self.created(&start.file).await?;
             if created_s != inside.incarnation.created_s {
                 let is = created_text(created_s);
@@ -188,9 +196,10 @@ impl Scene<'_> {
             purges.any(|purge| purge.explains_hole(&self.server, &inside.incarnation, inside.end))
         };
         let Some(inside) = ends(passed).find(|inside| !is_told(inside)) else { return Ok(None) };
+        let up_to = if inside.end > 0 { format!("only up to {}", inside.end) } else { "not from its beginning".into() };
         let problem = format!(
-            "{} was purged while it was archived only up to {}, and a part of what came behind that is archived",
-            inside.incarnation.file, inside.end
+            "{} was purged while it was archived {up_to}, and a part of what came behind that is archived",
+            inside.incarnation.file
         );
         let gap = self.record(BreakKind::Purged, problem, (self.server, inside), start, None, None);
         let mut gap = GapRecord {
@@ -263,14 +272,16 @@ impl Scene<'_> {
             return Ok(Beginning { start, anew: true, gap: Some(GapRecord { newest, ..gap }) });
         }
         let (previous, before) = self.before(&oldest.name).await?;
-        let start = Start { before: Some(previous), ..start };
+        let start = Start { expected: Expected { before: Some(previous), ..Expected::default() }, ..start };
         let mut written = before.clone();
         written.union_with(&inside.executed());
         let missing = written.minus(&self.archived().await?);
         let elsewhere = self.elsewhere(own.high_commit).await?;
         let here = elsewhere.is_none_or(|elsewhere| elsewhere.inside.executed().is_subset_of(&inside.executed()));
+        // A hole is a break: nobody fills it any more, and what stands behind it the server may never have had.
+        let whole = ends == inside && own.newest.as_ref() == Some(&inside.incarnation) && !inside.torn;
         // Two empty sets prove nothing: a reset empties the server's.
-        if before == inside.executed() && !before.is_empty() && here && missing.is_empty() {
+        if before == inside.executed() && !before.is_empty() && here && missing.is_empty() && whole {
             // Everything before the file is what is archived, and nothing else: it follows, whatever its name. Or it is the
             // very file in which the archive ends, which follows what it did.
             let is_it = file == inside.incarnation.file && self.created(&file).await? == inside.incarnation.created_s;
@@ -310,7 +321,8 @@ impl Scene<'_> {
         let follows = Link { end: size, ..inside.link() };
         let from = ResumePoint { follows: Some(follows), high_commit: own.high_commit, ..ResumePoint::default() };
         let before = if self.by_gtid { Some(previous_gtids(self.asked, next.as_str()).await?) } else { None };
-        Ok(Some(Start { file: next, position: FIRST_EVENT, from, before }))
+        let expected = Expected { before, ..Expected::default() };
+        Ok(Some(Start { file: next, position: FIRST_EVENT, from, expected }))
     }
 
     /// When a file of the server's was begun: what its format description says, read from a dump of its own.
@@ -382,13 +394,13 @@ fn unsaid(file: &BinlogFile, why: &str) -> Error {
     Error::new(Kind::Unreachable, format!("the server does not say when {file} was begun: {why}"))
 }
 
-/// The archived ends: before each hole, and the newest.
+/// The archived ends: before each hole, be it a file's beginning, and the newest.
 fn ends(places: &[ResumePoint]) -> impl Iterator<Item = &ResumeInFile> {
-    places.iter().filter_map(|place| place.inside.as_ref()).filter(|inside| inside.end > 0)
+    places.iter().filter_map(|place| place.inside.as_ref())
 }
 
 /// From a file's first byte, knowing nothing of what was before it.
 fn anew(file: BinlogFile, high_commit: CommitTime) -> Start {
     let from = ResumePoint { high_commit, ..ResumePoint::default() };
-    Start { file, position: FIRST_EVENT, from, before: None }
+    Start { file, position: FIRST_EVENT, from, expected: Expected::default() }
 }

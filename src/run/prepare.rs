@@ -88,7 +88,7 @@ impl Agent {
             Scene { archive: &archive, asked: &mut asked, source: &source, agent, facts: &facts, server, by_gtid };
         let (start, binlogs) = self.begin(scene).await?;
         let semi_sync = self.semi_sync(&archive, &start).await?;
-        let Start { file, position, from, before } = start;
+        let Start { file, position, from, expected } = start;
         if *once && until.is_none() {
             *until = Some(binlogs.end.clone());
         }
@@ -121,7 +121,7 @@ impl Agent {
             stream,
             server,
             from,
-            before,
+            expected,
             purged,
             archive,
             recipients: recipients.clone(),

@@ -12,6 +12,7 @@ use crate::mysql::event::FIRST_EVENT;
 use crate::mysql::facts::{BinaryLog, executed_gtids};
 use crate::mysql::semi_sync::SemiSyncState;
 use crate::position::{BinlogFile, GtidSet, Position};
+use crate::ship::Expected;
 
 /// What to ask the server for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +20,8 @@ pub(super) struct Start {
     pub(super) file: BinlogFile,
     pub(super) position: u64,
     pub(super) from: ResumePoint,
-    /// What the file says was executed before it, where that tells whether it is the chosen one still.
-    pub(super) before: Option<GtidSet>,
+    /// What tells whether the file is the chosen one still.
+    pub(super) expected: Expected,
 }
 
 /// Chooses the first of the archive's places (never none, the earliest first) that the server can still serve, and tells
@@ -79,7 +80,7 @@ fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Positio
             StartAt::Oldest => parse_file(&oldest.name)?,
             StartAt::Current => end.file.clone(),
         };
-        return Ok(Start { file, position: FIRST_EVENT, from: resume, before: None });
+        return Ok(Start { file, position: FIRST_EVENT, from: resume, expected: Expected::default() });
     };
     let mut here = None;
     for log in logs {
@@ -93,7 +94,7 @@ fn choose(resume: ResumePoint, logs: &[BinaryLog], start: StartAt, end: &Positio
         (Continued::InOldest, _) => {
             let from =
                 ResumePoint { follows: Some(inside.link()), high_commit: resume.high_commit, ..ResumePoint::default() };
-            Ok(Start { file: oldest, position: FIRST_EVENT, from, before: None })
+            Ok(Start { file: oldest, position: FIRST_EVENT, from, expected: Expected::default() })
         }
         (Continued::Here | Continued::Purged | Continued::Nowhere, _) => Err(gone(&inside, &oldest)),
     }
@@ -122,7 +123,7 @@ fn inside_listed(
     // A position beyond 32 bits can only be asked for by the GTID command; else the file is read again from its start.
     let reachable = by_gtid || u32::try_from(inside.resume).is_ok();
     let position = if reachable && inside.resume >= FIRST_EVENT { inside.resume } else { FIRST_EVENT };
-    Ok(Start { file, position, from: resume, before: None })
+    Ok(Start { file, position, from: resume, expected: Expected::default() })
 }
 
 /// What comes next is nowhere on the server.

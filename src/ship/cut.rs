@@ -50,6 +50,16 @@ pub(crate) enum Cut {
     End(Box<ChunkMeta>),
 }
 
+/// What the first file must be, if it is read from its first byte. The server has said so when it was chosen, and may have been
+/// reset since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// When it was begun, seconds since 1970.
+    pub created_s: Option<u32>,
+    /// What was executed before it.
+    pub before: Option<GtidSet>,
+}
+
 /// The file whose events come next, as an artificial ROTATE announced it.
 #[derive(Debug)]
 struct Announced {
@@ -70,8 +80,7 @@ pub(crate) struct Cutter {
     high_commit: CommitTime,
     /// The server's `gtid_purged` when the stream began.
     purged: GtidSet,
-    /// What the first file must say was executed before it.
-    before: Option<GtidSet>,
+    expected: Expected,
     announced: Option<Announced>,
     file: Option<FileState>,
     current: Option<Buffer>,
@@ -94,7 +103,7 @@ impl Cutter {
             link: from.follows.clone(),
             high_commit: from.high_commit,
             purged: GtidSet::new(),
-            before: None,
+            expected: Expected::default(),
             announced: None,
             file: None,
             current: None,
@@ -111,9 +120,9 @@ impl Cutter {
         self
     }
 
-    /// Tells what the first file, if it is read from its first byte, must say was executed before it.
-    pub(crate) fn with_before(mut self, before: Option<GtidSet>) -> Self {
-        self.before = before;
+    /// Tells what the first file must be.
+    pub(crate) fn expecting(mut self, expected: Expected) -> Self {
+        self.expected = expected;
         self
     }
 
@@ -258,7 +267,7 @@ impl Cutter {
         if position == FIRST_EVENT {
             let mut state = FileState::new(file, &description, self.link.take())
                 .with_purged(self.purged.clone())
-                .with_before(self.before.take());
+                .expecting(std::mem::take(&mut self.expected))?;
             if let Some(resume) = resume {
                 state.skip_to(resume);
             }

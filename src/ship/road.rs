@@ -106,7 +106,7 @@ fn lane(
     let frames = BufferPool::new(frame_bytes.saturating_mul(options.frames(frame_bytes, sealers)), usize::MAX);
     let cut_options = CutOptions { chunk_bytes: options.chunk_bytes, frame_bytes };
     let cutter = Cutter::new(cut_options, voyage.archive.id(), voyage.server, &voyage.from);
-    let cutter = cutter.with_purged(voyage.purged.clone()).with_before(voyage.before.clone());
+    let cutter = cutter.with_purged(voyage.purged.clone()).expecting(voyage.expected.clone());
     Lane::new(cutter, frames, frame_bytes, to_seal, acknowledges)
 }
 

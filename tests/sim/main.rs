@@ -6,7 +6,8 @@
 //! something is said to them.
 //!
 //! The suite looks at the first seeds for 20 s. `BINVAULT_SIM_HISTORIES` asks for so many (`make soak-sim`), from
-//! `BINVAULT_SIM_SEED` on or from a new one; that seed alone lives through one history and shows it. Needs the cargo
+//! `BINVAULT_SIM_SEED` on or from a new one; that seed alone lives through one history and shows it
+//! (and, by RUST_LOG, what the agents say). Needs the cargo
 //! feature `simulation`, which opens the product's doors and brings the bugs that are planted to prove that they are seen.
 //!
 //! Not in the model: several servers, TLS, base backups as such (their manifests are), the loss of a spool.
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use binvault::clock;
 use binvault::simulation::Bug;
+use tracing_subscriber::EnvFilter;
 
 use crate::check::Counts;
 use crate::history::live;
@@ -62,6 +64,12 @@ fn no_history_breaks_a_promise() {
     let first = one.unwrap_or_else(|| if many.is_some() { clock::now_us() } else { 1 });
     let alone = one.is_some() && many.is_none();
     let last = first.saturating_add(if alone { 1 } else { many.unwrap_or(u64::MAX) });
+    if alone {
+        // What the agents say to it, by RUST_LOG.
+        let said =
+            tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr);
+        let _ = said.without_time().try_init();
+    }
     let (begun, mut counts, mut lived, mut broken) = (clock::monotonic(), Counts::default(), 0_u64, Vec::new());
     for seed in first..last {
         let over = !alone && many.is_none() && begun.elapsed() > SHORT;

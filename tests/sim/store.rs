@@ -32,11 +32,22 @@ pub(crate) struct Shelf {
     hidden: Mutex<BTreeMap<String, Instant>>,
     /// The ranges of chunks, by incarnation.
     ranges: Mutex<BTreeMap<String, Vec<(u64, u64)>>>,
+    /// When files came, by incarnation.
+    arrivals: Mutex<BTreeMap<String, Arrival>>,
     /// Whether a break was recorded soon after chunks had not been listed.
     misled: AtomicBool,
 }
 
-/// How long an agent may take from its listing to the record of a break.
+/// When anything of a file was there.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    /// The first chunk was put.
+    at: Instant,
+    /// A listing showed one.
+    listed: Instant,
+}
+
+/// How long an agent may take from its listing to the record of a break, and to what it archives behind that.
 const LISTED_BEFORE: Duration = Duration::from_secs(20);
 
 impl Shelf {
@@ -86,6 +97,18 @@ impl Shelf {
         self.misled.load(Ordering::Relaxed)
     }
 
+    /// Whether whoever began a file of this name may have seen an empty archive: all the rest came, or was listed, a moment before
+    /// that, or later.
+    pub(crate) fn begun_unseeing(&self, name: &str) -> bool {
+        let prefix = format!("{name}.");
+        let arrivals = lock(&self.arrivals);
+        let mut named = arrivals.iter().filter(|(incarnation, _)| incarnation.starts_with(&prefix));
+        named.any(|(file, begun)| {
+            let mut others = arrivals.iter().filter(|(other, _)| *other != file);
+            others.all(|(_, other)| other.listed + LISTED_BEFORE > begun.at)
+        })
+    }
+
     fn is_hidden(&self, name: &str) -> bool {
         lock(&self.hidden).get(name).is_some_and(|until| *until > clock::monotonic())
     }
@@ -104,8 +127,12 @@ impl Shelf {
             world.wrong(format!("{key} names two objects"));
         }
         if let Ok(ChunkName { incarnation, range, .. }) = ChunkName::parse(key.as_str()) {
-            let mut ranges = lock(&self.ranges);
-            ranges.entry(incarnation.to_string()).or_default().push((range.start(), range.end()));
+            lock(&self.ranges).entry(incarnation.to_string()).or_default().push((range.start(), range.end()));
+            let (at, hidden) = (clock::monotonic(), lock(&self.hidden).get(key.as_str()).copied());
+            let first = Arrival { at, listed: hidden.unwrap_or(at) };
+            let mut arrivals = lock(&self.arrivals);
+            let arrival = arrivals.entry(incarnation.to_string()).or_insert(first);
+            arrival.listed = arrival.listed.min(first.listed);
         }
         Ok(put)
     }

@@ -38,6 +38,19 @@ async fn of_several_first_chunks_one_tells_what_the_file_follows() {
     }
 }
 
+/// Found by `tests/sim`: the server was reset before the first chunk came, and what stands behind it was forgotten.
+#[tokio::test]
+async fn a_file_without_its_beginning_is_a_place_to_go_on() {
+    let room = Room::new().await;
+    room.put(100, 300).await;
+    let places = room.archive.resume_points(&SERVER).await.unwrap();
+    let ends = places.iter().map(|place| place.inside.as_ref().map(|inside| (inside.incarnation.clone(), inside.end)));
+    assert_eq!(ends.collect::<Vec<_>>(), [None, Some((incarnation(), 0))]);
+    room.put(0, 100).await;
+    let places = room.archive.resume_points(&SERVER).await.unwrap();
+    assert_eq!(places.iter().map(|place| place.inside.as_ref().unwrap().end).collect::<Vec<_>>(), [300]);
+}
+
 /// Found by `tests/sim`.
 #[tokio::test]
 async fn a_file_does_not_follow_itself() {

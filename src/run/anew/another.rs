@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::position::{BinlogFile, CommitTime, GtidSet, ServerUuid};
 use crate::run::start::Start;
 use crate::run::survey::{Binlogs, parse_file};
+use crate::ship::Expected;
 
 /// What is archived of the server written last, if that is another one.
 pub(super) struct Elsewhere {
@@ -93,7 +94,8 @@ impl Scene<'_> {
         if !(proven || self.agent.adopt || (shares && self.agent.failover)) {
             return Err(self.refused(&last, &lost, &missing));
         }
-        let start = Start { before: self.by_gtid.then_some(previous), ..anew(file.clone(), CommitTime::NONE) };
+        let expected = Expected { before: self.by_gtid.then_some(previous), ..Expected::default() };
+        let start = Start { expected, ..anew(file.clone(), CommitTime::NONE) };
         if proven {
             tracing::warn!(
                 was = %last.server, server = %self.server, %file,

@@ -2,13 +2,16 @@
 
 use uuid::Uuid;
 
+use super::Expected;
 use super::transaction::{Ended, Transaction};
 use crate::archive::ResumeInFile;
 use crate::chunk::{ChunkMeta, Close, Executed, FORMAT_VERSION, Link};
 use crate::error::{Error, Kind, Result};
 use crate::mysql::dump::EventPart;
 use crate::mysql::event::{CHECKSUM_BYTES, FIRST_EVENT, FormatDescription, HEADER_BYTES, Header, types};
-use crate::position::{BinlogFile, ChecksumAlgorithm, CommitTime, GtidSet, Incarnation, ServerUuid, decode_set};
+use crate::position::{
+    BinlogFile, ChecksumAlgorithm, CommitTime, GtidSet, Incarnation, ServerUuid, created_text, decode_set,
+};
 
 /// How far a chunk may grow past its size for what stands between transactions (rotate, stop, the head of a file).
 const SLACK_BYTES: u64 = 32 << 20;
@@ -83,10 +86,18 @@ impl FileState {
         self
     }
 
-    /// Tells what the file must say was executed before it.
-    pub(super) fn with_before(mut self, before: Option<GtidSet>) -> Self {
+    /// Checks that the file is the one that was chosen; what was executed before it is checked as soon as it is told.
+    ///
+    /// # Errors
+    /// [`Kind::Diverged`] if it is another one. The next choice sees why.
+    pub(super) fn expecting(mut self, expected: Expected) -> Result<Self> {
+        let Expected { created_s, before } = expected;
+        if let Some(chosen_s) = created_s.filter(|created_s| *created_s != self.incarnation.created_s) {
+            let [is, was] = [self.incarnation.created_s, chosen_s].map(created_text);
+            return Err(self.is_another(&format!("was begun at {is}, and a moment ago it was one begun at {was}")));
+        }
         self.before = before;
-        self
+        Ok(self)
     }
 
     /// A file whose stream starts at the archive's resume point.
@@ -224,17 +235,15 @@ impl FileState {
         Ok(())
     }
 
-    /// Checks that the file is the one that was chosen, by what it says of what was before it. If it is not, the next choice
-    /// sees why.
     fn check_before(&mut self) -> Result<()> {
         let Some(before) = self.before.take().filter(|before| *before != self.previous) else { return Ok(()) };
-        let message = format!(
-            "{} begins behind \"{}\", and a moment ago it began behind \"{}\": the server's binlogs were reset meanwhile",
-            self.incarnation.file,
-            self.previous.shown(),
-            before.shown()
-        );
-        Err(Error::new(Kind::Diverged, message).transient())
+        let [is, was] = [self.previous.shown(), before.shown()];
+        Err(self.is_another(&format!("begins behind \"{is}\", and a moment ago it began behind \"{was}\"")))
+    }
+
+    fn is_another(&self, how: &str) -> Error {
+        let message = format!("{} {how}: the server's binlogs were reset meanwhile", self.incarnation.file);
+        Error::new(Kind::Diverged, message).transient()
     }
 
     /// Closes the open chunk at the position and begins the next.

@@ -14,6 +14,8 @@ use crate::ship::buffers::BufferPool;
 
 const CHUNK: u64 = 4000;
 const FRAME: usize = 1000;
+/// What each event says of when it was written.
+const BEGUN_S: u32 = 1_700_000_000;
 
 /// Writes a binlog file as a server does.
 struct Server {
@@ -35,7 +37,7 @@ impl Server {
     fn event(&mut self, kind: u8, body: &[u8]) {
         let length = HEADER_BYTES + body.len() + CHECKSUM_BYTES;
         let end = u32::try_from(self.file.len() + length).unwrap();
-        let mut event = 1_700_000_000_u32.to_le_bytes().to_vec();
+        let mut event = BEGUN_S.to_le_bytes().to_vec();
         event.push(kind);
         event.extend(1_u32.to_le_bytes());
         event.extend(u32::try_from(length).unwrap().to_le_bytes());
@@ -303,15 +305,19 @@ pub(in crate::ship) fn meta_for_tests(file: &str, start: u64, end: u64) -> Chunk
 async fn a_file_that_is_not_the_chosen_one_any_more_is_not_taken() {
     let mut server = Server::new();
     server.transaction(&[100], true);
-    let before = |text: &str| Some(text.parse::<GtidSet>().unwrap());
-    let sent = async |before| {
+    let before = |text: &str| Expected { before: Some(text.parse().unwrap()), ..Expected::default() };
+    let begun = |created_s| Expected { created_s: Some(created_s), ..Expected::default() };
+    let sent = async |expected| {
         let mut feed = Feed::new(&ResumePoint::default());
-        feed.cutter = feed.cutter.with_before(before);
+        feed.cutter = feed.cutter.expecting(expected);
         feed.file(&server.file, FIRST_EVENT, usize::MAX).await.map(|()| feed.cutter.position().unwrap().0.offset)
     };
     // It says that nothing was executed before it.
-    assert_eq!(sent(None).await.unwrap(), server.file.len() as u64);
+    assert_eq!(sent(Expected::default()).await.unwrap(), server.file.len() as u64);
     assert_eq!(sent(before("")).await.unwrap(), server.file.len() as u64);
-    let error = sent(before("aaaaaaaa-0000-0000-0000-000000000001:1-7")).await.unwrap_err();
-    assert_eq!((error.kind(), error.is_retryable()), (Kind::Diverged, true));
+    assert_eq!(sent(begun(BEGUN_S)).await.unwrap(), server.file.len() as u64);
+    for other in [before("aaaaaaaa-0000-0000-0000-000000000001:1-7"), begun(BEGUN_S + 1)] {
+        let error = sent(other).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (Kind::Diverged, true), "{error}");
+    }
 }
