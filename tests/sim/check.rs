@@ -148,7 +148,7 @@ async fn recorded(shelf: &Shelf, archive: &Archive) -> Result<(), String> {
 
 /// Whether, without GTIDs, a file was taken for the one that follows an archived file, whose name it has, and which nobody has
 /// archived.
-fn names_came_again(server: &Server, shelf: &Shelf) -> bool {
+pub(crate) fn names_came_again(server: &Server, shelf: &Shelf) -> bool {
     let there = |file: &File| shelf.covered(file) > 0;
     let whole = |file: &File| {
         let bytes = file.written.bytes.len() as u64;

@@ -10,7 +10,7 @@ use binvault::position::{BinlogFile, CommitTime, GtidSet, Position};
 use binvault::timeline::{Edge, Lines, Plan, PlanOptions, Target, plan};
 
 use crate::agent::keys;
-use crate::check::Counts;
+use crate::check::{self, Counts};
 use crate::dice::Dice;
 use crate::server::{Server, Transaction};
 use crate::store::Shelf;
@@ -96,7 +96,7 @@ fn unnamed(world: &World, shelf: &Shelf, lines: &Lines) -> Result<(), String> {
     let Ok(head) = lines.latest() else { return Ok(()) };
     let line = lines.line(head).map_err(|error| error.chain())?;
     let ends = line.files.last().and_then(|file| server.incarnation(file.incarnation()));
-    if ends == Some(newest) {
+    if ends == Some(newest) || check::names_came_again(&server, shelf) {
         return Ok(());
     }
     let [chosen, newest] = [ends.unwrap_or_default(), newest].map(|file| {
