@@ -50,7 +50,7 @@ fn a_chunk_each(config: &AgentConfig, server: &Mysqld, rows: &[&str]) -> Vec<Pat
 }
 
 /// Nothing is missing that is not told by a record.
-fn all_is_told(config: &AgentConfig) {
+pub(crate) fn all_is_told(config: &AgentConfig) {
     config.verify_deep();
     let status = config.status().unwrap();
     for server in status["servers"].as_array().unwrap() {

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
+use crate::cut::{self, Dump};
+use crate::late::all_is_told;
 use crate::place::Restored;
 use crate::scene::{orders, shop_with};
 use crate::support::agent::{Agent, AgentConfig};
 use crate::support::compare::{Extent, assert_same};
 use crate::support::lab::Mysqld;
 use crate::support::{files_below, wait_until};
-use crate::{
-    LONG, ORDERS, QUICK, cut, executed, gaps, next_second, remove_behind, wait_base_behind, wait_gaps, with_bases,
-};
+use crate::{LONG, ORDERS, QUICK, executed, gaps, next_second, remove_behind, wait_base_behind, wait_gaps, with_bases};
 
 /// Where a file's first event has its flags.
 const IN_USE_AT: usize = 4 + 17;
@@ -44,6 +46,12 @@ fn identical(config: &AgentConfig, server: &Mysqld) {
     }
     assert!(found > 0);
     config.verify_deep();
+}
+
+/// The agent reaches the server through a proxy.
+fn through(config: &AgentConfig, server: &Mysqld, port: u16) {
+    config.edit(&format!(":{}", server.port()), &format!(":{port}"));
+    config.source("tls = \"disabled\"");
 }
 
 /// One break is recorded, everything is archived, and the agent leaves.
@@ -153,14 +161,51 @@ fn a_reset_is_noticed_though_the_look_at_the_file_is_cut() {
     for number in 0..40 {
         orders(&server, &[&"x".repeat(17 + number % 20)]);
     }
-    let (port, cut) = cut::before(server.port(), 2);
-    config.edit(&format!(":{}", server.port()), &format!(":{port}"));
-    config.source("tls = \"disabled\"");
+    let cut = Arc::new(AtomicU32::new(0));
+    let looks = Arc::clone(&cut);
+    let cut_two = move |dump| {
+        let more = |looks: u32| (dump == Dump::Look && looks < 2).then_some(looks + 1);
+        looks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_err()
+    };
+    through(&config, &server, cut::before(server.port(), cut_two));
     let mut agent = config.spawn();
     let gap = wait_gaps(&config, &mut agent, 1).remove(0);
     assert_eq!(gap["kind"], "reset", "{gap}");
     assert_eq!(cut.load(Ordering::SeqCst), 2, "the looks were not cut: {}", agent.log());
     in_the_end(&config, &server, agent);
+}
+
+/// Found by `tests/sim`: the record told of a file of which nothing is archived, and none of the one that is.
+#[test]
+fn a_reset_between_the_record_of_another_and_the_first_byte_behind_it_is_recorded_too() {
+    let (server, config) = shop_with("reset-twice", &[], QUICK);
+    next_second();
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    let (asks, asked) = channel();
+    let (go, gone) = channel::<()>();
+    let hold = Mutex::new(Some((asks, gone)));
+    let hold_one = move |dump| {
+        if dump == Dump::Stream
+            && let Some((asks, gone)) = hold.lock().unwrap().take()
+        {
+            asks.send(()).unwrap();
+            gone.recv().unwrap();
+        }
+        true
+    };
+    through(&config, &server, cut::before(server.port(), hold_one));
+    let mut agent = config.spawn();
+    asked.recv_timeout(LONG).expect("a dump is asked for");
+    assert_eq!(gaps(&config).len(), 1, "a break is recorded before anything is archived behind it");
+    next_second();
+    server.sql("RESET BINARY LOGS AND GTIDS");
+    go.send(()).unwrap();
+    orders(&server, &["behind both"]);
+    let told = wait_gaps(&config, &mut agent, 2);
+    assert!(told.iter().all(|gap| gap["kind"] == "reset"), "{told:?}");
+    agent.wait_caught_up(&server);
+    agent.terminate();
+    all_is_told(&config);
 }
 
 #[test]
