@@ -182,8 +182,11 @@ fn what_stands_behind_a_beginning_that_never_came_is_not_forgotten() {
             _ => {}
         }
         let mut agent = config.spawn();
+        if !kind.is_empty() {
+            wait_gaps(&config, &mut agent, 1);
+        }
         orders(&server, &["the last"]);
-        agent.wait_caught_up(&server);
+        wait_until("all is there", LONG, || config.durable() == Some(server.position()));
         agent.terminate();
         let told = gaps(&config).iter().map(|gap| (gap["kind"].clone(), gap["ends"].clone())).collect::<Vec<_>>();
         let ends = serde_json::json!({"file": file, "offset": 0});
@@ -204,10 +207,10 @@ fn a_renamed_binlog_is_a_break_where_a_hole_is_left_behind() {
     server.stop();
     server.start_again(&["--log-bin=other"]);
     let mut agent = config.spawn();
+    let gap = wait_gaps(&config, &mut agent, 1).remove(0);
     orders(&server, &["the last"]);
-    agent.wait_caught_up(&server);
+    wait_until("all is there", LONG, || config.durable() == Some(server.position()));
     agent.terminate();
-    let gap = gaps(&config).remove(0);
     assert_eq!(gap["ends"], serde_json::json!({"file": file, "offset": end}));
     all_is_told(&config);
     config.archive_now();

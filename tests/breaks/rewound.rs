@@ -203,7 +203,7 @@ fn a_reset_between_the_record_of_another_and_the_first_byte_behind_it_is_recorde
     orders(&server, &["behind both"]);
     let told = wait_gaps(&config, &mut agent, 2);
     assert!(told.iter().all(|gap| gap["kind"] == "reset"), "{told:?}");
-    agent.wait_caught_up(&server);
+    wait_until("all is there", LONG, || config.durable() == Some(server.position()));
     agent.terminate();
     all_is_told(&config);
 }
