@@ -75,7 +75,7 @@ impl Cluster {
         let all = executed(&self.servers[old]);
         self.wait_executed(next, &all);
         self.promote(next);
-        for other in (0..self.servers.len()).filter(|other| *other != next) {
+        for other in (0..self.servers.len()).filter(|other| *other != next && self.servers[*other].is_running()) {
             self.follow(other, next);
         }
     }

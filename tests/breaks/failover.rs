@@ -114,7 +114,8 @@ fn switchovers_under_load_lose_nothing_that_a_survivor_has() {
     writers.wait_for(20);
     let mut lost_in_all = 0;
     for round in 0..switchovers() {
-        if round % 3 == 1 {
+        // Where one stays away, the last two do not lose each other, too.
+        if round % 3 == 1 && cluster.servers.iter().all(Mysqld::is_running) {
             let old = cluster.primary;
             let lost = cluster.fail_over();
             println!(
@@ -125,7 +126,7 @@ fn switchovers_under_load_lose_nothing_that_a_survivor_has() {
             lost_in_all += lost.count();
             writers.wait_for(20);
             if !cluster.rejoin(old) {
-                // What it alone has stays with it: another takes its place.
+                // What it alone has stays with it.
                 println!("round {round}: {old} stays away");
             }
         } else {
