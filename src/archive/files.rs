@@ -137,8 +137,8 @@ impl Archive {
         }
     }
 
-    /// Metadata of a file's first chunk. Of several, one may be of an agent that did not see what is archived before the file, or
-    /// took the file for its own successor: then another's link counts.
+    /// Metadata of a file's first chunk. Of several, one may be of an agent that did not see all that is archived before the file,
+    /// or took the file for its own successor: the link of the one that saw most counts.
     ///
     /// # Errors
     /// As [`Self::meta`].
@@ -148,10 +148,14 @@ impl Archive {
         let mut meta = self.meta(first).await?;
         meta.follows = meta.follows.filter(another);
         for other in chunks.firsts().filter(|other| *other != first).take(FIRSTS_MAX) {
-            if meta.follows.is_some() {
-                break;
-            }
-            meta.follows = self.meta(other).await?.follows.filter(another);
+            let link = match self.meta(other).await {
+                Ok(meta) => meta.follows.filter(another),
+                Err(error) if error.is_retryable() => return Err(error),
+                // It is found, and named, where its bytes are wanted.
+                Err(_) => None,
+            };
+            let links = [meta.follows.take(), link].into_iter().flatten();
+            meta.follows = links.max_by_key(|link| (link.created_s, link.end));
         }
         Ok(Some(meta))
     }

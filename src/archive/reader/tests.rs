@@ -35,6 +35,12 @@ async fn of_several_first_chunks_one_tells_what_the_file_follows() {
         let history = room.archive.history(&SERVER).await.unwrap();
         let first = history.files[0].first.as_ref().unwrap();
         assert_eq!((first.follows.as_ref(), first.end), (Some(&before), with.max(without)));
+        // One that did not see the end of the file before.
+        room.put_behind(Some(Link { end: 7, ..before.clone() }), 0, 200).await;
+        room.put_behind(Some(Link { end: 7, ..before.clone() }), 0, 400).await;
+        let history = room.archive.history(&SERVER).await.unwrap();
+        let first = history.files[0].first.as_ref().unwrap();
+        assert_eq!((first.follows.as_ref(), first.end), (Some(&before), 400));
     }
 }
 
