@@ -107,7 +107,7 @@ pub(crate) async fn archive(
     told(world, shelf, &archive).await?;
     // Which files stood behind a hole when a history was left, only times tell: where they deceive, too much is told.
     if !world.clock_went_back.load(Ordering::Relaxed) {
-        recorded(shelf, &archive).await?;
+        recorded(world, shelf, &archive).await?;
     }
     restore::plans(world, shelf, &archive, dice, counts).await
 }
@@ -139,10 +139,12 @@ async fn told(world: &World, shelf: &Shelf, archive: &Archive) -> Result<(), Str
 
 /// Once all has healed, each break that `status` shows is recorded; but whoever saw an empty archive had nothing
 /// to tell.
-async fn recorded(shelf: &Shelf, archive: &Archive) -> Result<(), String> {
+async fn recorded(world: &World, shelf: &Shelf, archive: &Archive) -> Result<(), String> {
     let survey = survey(archive, None, &Objectives::default()).await.map_err(|error| error.chain())?;
+    let server = lock(&world.server);
     let mut gaps = survey.report.servers.iter().flat_map(|server| &server.gaps);
-    let silent = gaps.find(|gap| !gap.recorded && !shelf.begun_unseeing(gap.file.as_str()));
+    let silent =
+        gaps.find(|gap| !gap.recorded && !shelf.begun_unseeing(&server, |file| file.name() == gap.file.as_str()));
     silent.map_or(Ok(()), |gap| Err(format!("nobody is told of the gap at {}: {}", gap.file, gap.problem)))
 }
 

@@ -96,7 +96,12 @@ fn unnamed(world: &World, shelf: &Shelf, lines: &Lines) -> Result<(), String> {
     let Ok(head) = lines.latest() else { return Ok(()) };
     let line = lines.line(head).map_err(|error| error.chain())?;
     let ends = line.files.last().and_then(|file| server.incarnation(file.incarnation()));
-    if ends == Some(newest) || check::names_came_again(&server, shelf) {
+    // By no record, where whoever began with it saw an empty archive; and then times may deceive.
+    let untold = || {
+        let epoch = server.files[newest].epoch;
+        world.clock_went_back.load(Ordering::Relaxed) && shelf.begun_unseeing(&server, |file| file.epoch == epoch)
+    };
+    if ends == Some(newest) || check::names_came_again(&server, shelf) || untold() {
         return Ok(());
     }
     let [chosen, newest] = [ends.unwrap_or_default(), newest].map(|file| {

@@ -17,7 +17,7 @@ use binvault::store::memory::MemoryStore;
 use binvault::store::{Key, ListDepth, ListPage, ObjectMeta, Put, Store, StoreError, StoreErrorKind};
 use bytes::Bytes;
 
-use crate::server::File;
+use crate::server::{File, Server};
 use crate::spool;
 use crate::world::{Life, Sky, World, lock};
 
@@ -97,16 +97,20 @@ impl Shelf {
         self.misled.load(Ordering::Relaxed)
     }
 
-    /// Whether whoever began a file of this name may have seen an empty archive: all the rest came, or was listed, a moment before
-    /// that, or later.
-    pub(crate) fn begun_unseeing(&self, name: &str) -> bool {
-        let prefix = format!("{name}.");
+    /// Whether whoever began one of these files may have seen an empty archive: all that the server wrote before it came, or was
+    /// listed, a moment before that, or later.
+    pub(crate) fn begun_unseeing(&self, server: &Server, is_it: impl Fn(&File) -> bool) -> bool {
         let arrivals = lock(&self.arrivals);
-        let mut named = arrivals.iter().filter(|(incarnation, _)| incarnation.starts_with(&prefix));
-        named.any(|(file, begun)| {
-            let mut others = arrivals.iter().filter(|(other, _)| *other != file);
-            others.all(|(_, other)| other.listed + LISTED_BEFORE > begun.at)
-        })
+        let arrival = |file: &File| {
+            let incarnation = Incarnation { file: BinlogFile::new(&file.name()).unwrap(), created_s: file.created_s };
+            arrivals.get(&incarnation.to_string()).copied()
+        };
+        let all: Vec<(&File, Arrival)> = server.files.iter().filter_map(|file| Some((file, arrival(file)?))).collect();
+        all.iter()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, (file, _))| is_it(file))
+            .any(|(index, (_, begun))| all[..index].iter().all(|(_, other)| other.listed + LISTED_BEFORE > begun.at))
     }
 
     fn is_hidden(&self, name: &str) -> bool {
