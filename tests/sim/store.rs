@@ -58,8 +58,7 @@ impl Shelf {
 
     /// The same with chunks that are elsewhere.
     pub(crate) fn covered_with(&self, file: &File, elsewhere: &[ChunkName]) -> u64 {
-        let file = Incarnation { file: BinlogFile::new(&file.name()).unwrap(), created_s: file.created_s };
-        self.covered_of(&file.to_string(), elsewhere)
+        self.covered_of(&incarnation_of(file), elsewhere)
     }
 
     fn covered_of(&self, incarnation: &str, elsewhere: &[ChunkName]) -> u64 {
@@ -101,10 +100,7 @@ impl Shelf {
     /// listed, a moment before that, or later.
     pub(crate) fn begun_unseeing(&self, server: &Server, is_it: impl Fn(&File) -> bool) -> bool {
         let arrivals = lock(&self.arrivals);
-        let arrival = |file: &File| {
-            let incarnation = Incarnation { file: BinlogFile::new(&file.name()).unwrap(), created_s: file.created_s };
-            arrivals.get(&incarnation.to_string()).copied()
-        };
+        let arrival = |file: &File| arrivals.get(&incarnation_of(file)).copied();
         let all: Vec<(&File, Arrival)> = server.files.iter().filter_map(|file| Some((file, arrival(file)?))).collect();
         all.iter()
             .enumerate()
@@ -153,6 +149,11 @@ impl Shelf {
         }
         self.objects.put_over(key, body).await
     }
+}
+
+/// A file as it is told apart in keys.
+fn incarnation_of(file: &File) -> String {
+    Incarnation { file: BinlogFile::new(&file.name()).unwrap(), created_s: file.created_s }.to_string()
 }
 
 /// What a life of an agent sees.
